@@ -137,6 +137,34 @@ def check_json_keys(text: str, start: int = 0) -> int:
     return _KEYS.raw_decode(text, start)[1]
 
 
+_ESCAPE: Final = lazy_pattern(r"\\(u[0-9a-fA-F]{4}|.)")
+_HALVES: Final = (range(0xD800, 0xDC00), range(0xDC00, 0xE000))
+
+
+def half_escaped(text: str) -> tuple[str, int] | None:
+    r"""Return the escape of half a character in JSON, as `\ud83d`, and its offset.
+
+    None if it has no such half, or if something else is wrong, too.
+    """
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    first, second = _HALVES
+    open_at, end = -1, 0
+    for found in _ESCAPE.finditer(text):
+        code = int(found[1][1:], 16) if len(found[1]) > 1 else 0
+        if open_at >= 0 and (found.start() != end or code not in second):
+            break
+        if open_at < 0 and code in second:
+            open_at = found.start()
+            break
+        open_at, end = (found.start() if code in first else -1), found.end()
+    if open_at < 0:
+        return None
+    return text[open_at : open_at + 6], open_at
+
+
 def _each_once(pairs: list[tuple[str, object]]) -> None:
     if len({key for key, _ in pairs}) != len(pairs):
         [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)

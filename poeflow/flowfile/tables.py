@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from poeflow.digest import Json, KeyTwiceError, check_json_keys
+from poeflow.digest import Json, KeyTwiceError, check_json_keys, half_escaped
 from poeflow.errors import InvalidFlowError
 from poeflow.flowfile.yaml_tree import parse_value
 from poeflow.lazy_pattern import lazy_pattern
@@ -127,6 +127,10 @@ MAX_CELLS: Final = 4_000_000
 _PART: Final = 1024 * 1024
 _SPLIT_HINT: Final = "split the file"
 _ONE_KEY_HINT: Final = "remove one of them"
+_MANY_CELLS_HINT: Final = "put cells with the delimiter in them in quotes"
+_FEW_CELLS_HINT: Final = "add the others; an empty one is nothing between two delimiters"
+_HALF: Final = "%s is half a character"
+_HALF_HINT: Final = r"write both halves, as in \ud83d\ude00, or leave it out"
 _BETWEEN: Final = frozenset(" \t\r\n,")
 _EXCEL_LINE: Final = lazy_pattern(r"\"?sep=(\W?)\"?[,;\t]*", re.IGNORECASE)
 _PLURAL: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -279,7 +283,8 @@ def _checked_cells(lines: _Lines, name: str, delimiter: str) -> Iterator[list[st
                 yield row
             elif row:
                 message = f"cells in this row: {len(row)}, columns: {len(header)}"
-                raise _at(name, start, message, "put cells with the delimiter in them in quotes")
+                hint = _MANY_CELLS_HINT if len(row) > len(header) else _FEW_CELLS_HINT
+                raise _at(name, start, message, hint)
             start, lines.row = reader.line_num + 1, lines.end
     except csv.Error as error:
         hint = 'inside a cell in quotes a quote is written twice: ""'
@@ -385,6 +390,8 @@ def _json_lines(lines: _Lines, name: str) -> Iterator[Json]:
             except KeyTwiceError as error:
                 raise _at(name, number, _reason(error), _ONE_KEY_HINT) from None
             except (msgspec.DecodeError, RecursionError) as error:
+                if half := half_escaped(line):
+                    raise _at(name, number, _HALF % half[0], _HALF_HINT) from None
                 raise _at(name, number, _reason(error), "write one JSON value per line") from None
             yield row
         lines.row = lines.end
@@ -404,6 +411,8 @@ def _json(data: bytes, name: str) -> Iterator[Json]:
     try:
         found: Json = msgspec.json.decode(encoded)
     except (msgspec.DecodeError, RecursionError) as error:
+        if half := half_escaped(text):
+            raise _at(name, text.count("\n", 0, half[1]) + 1, _HALF % half[0], _HALF_HINT) from None
         offset = _OFFSET.search(str(error))
         line = _line_of(encoded, int(offset[1])) if offset else encoded.rstrip().count(b"\n") + 1
         raise _at(

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from poeflow.digest import Json
+from poeflow.digest import Json, encode_json
 from poeflow.flowfile.model import ExampleFile
 from poeflow.flowfile.schema_messages import hint_for_role
 
@@ -50,6 +50,7 @@ def _message(index: int, row: Json) -> ThreadMessage:
         meant = hint_for_role(role, _ROLES) if isinstance(role, str) else ""
         raise RowError(f"message {index} has {shown}", meant or f"known: {', '.join(_ROLES)}")
     given = {key: value for key, value in row.items() if value not in ("", None)}
+    _refuse_number(row.get("content"), f"message {index}", "content")
     try:
         message = msgspec.convert({"content": row.get("content")} | given, ThreadMessage)
     except msgspec.ValidationError as error:
@@ -59,6 +60,13 @@ def _message(index: int, row: Json) -> ThreadMessage:
     if fault:
         raise RowError(f"message {index} {fault}", _HINT)
     return message
+
+
+def _refuse_number(value: Json, what: str, key: str) -> None:
+    """Raise `RowError` for a number, true or false in place of a text."""
+    if isinstance(value, int | float):
+        written = encode_json(value).decode()
+        raise RowError(f"{what} has {written} as {key}, which is no text", f'quote it: "{written}"')
 
 
 def _wanted(key: str) -> str:
@@ -82,6 +90,8 @@ def examples(rows: Iterable[Json], columns: ExampleFile) -> Iterator[tuple[str, 
     for index, row in enumerate(rows, 1):
         cells = row if isinstance(row, dict) else {}
         user, assistant = cells.get(columns.user), cells.get(columns.assistant)
+        for name in (columns.user, columns.assistant):
+            _refuse_number(cells.get(name), f"example {index}", name)
         if not isinstance(user, str) or not isinstance(assistant, str) or not (user and assistant):
             hint = f"write {{{columns.user}: ..., {columns.assistant}: ...}}"
             names = {columns.user, columns.assistant}

@@ -45,6 +45,9 @@ def parquet(tmp_path):
     return written
 
 
+HALF = r"write both halves, as in \ud83d\ude00, or leave it out"
+
+
 @pytest.mark.parametrize(
     ("name", "data"),
     [
@@ -137,7 +140,7 @@ def test_rows_in_json_are_what_they_are_whole_numbers_exact():
             b"id,word; name\n1;cat\n",
             (
                 "a.csv, line 2: cells in this row: 1, columns: 2; "
-                "put cells with the delimiter in them in quotes"
+                "add the others; an empty one is nothing between two delimiters"
             ),
         ),
         (
@@ -145,7 +148,7 @@ def test_rows_in_json_are_what_they_are_whole_numbers_exact():
             b'id,word\n1,"cat\ndog"\n2\n',
             (
                 "a.csv, line 4: cells in this row: 1, columns: 2; "
-                "put cells with the delimiter in them in quotes"
+                "add the others; an empty one is nothing between two delimiters"
             ),
         ),
         (
@@ -183,6 +186,27 @@ def test_rows_in_json_are_what_they_are_whole_numbers_exact():
             "a.jsonl",
             b'{"a": 1}\n\n{"a": }\n',
             "a.jsonl, line 3: not JSON: invalid character; write one JSON value per line",
+        ),
+        *(
+            (name, before + written + after, f"{where}: {told} is half a character; {HALF}")
+            for name, before, after, where in (
+                ("a.jsonl", b'{"a": 1}\n{"a": "', b'"}\n', "a.jsonl, line 2"),
+                ("a.json", b'[1,\n\n"', b'"\n]', "a.json, line 3"),
+            )
+            for written, told in (
+                (rb"cut \ud83d", r"\ud83d"),
+                (rb"\ud83dx\ude00", r"\ud83d"),
+                (rb"\\\ud83d\n", r"\ud83d"),
+                (rb"\ud83d\ude00\ude01", r"\ude01"),
+            )
+        ),
+        (
+            "a.jsonl",
+            b'{"a": "\\ud83d", "b": }\n',
+            (
+                "a.jsonl, line 1: not JSON: unexpected end of escaped utf-16 surrogate pair; "
+                "write one JSON value per line"
+            ),
         ),
         (
             "a.jsonl",

@@ -100,7 +100,7 @@ def test_fromyaml_reads_the_core_schema():
         (fromjson, "NaN", "fromjson: JSON is malformed"),
         (fromjson, ' [{"q": 1, "q": 1}]', 'fromjson: the key "q" is here twice'),
         (fromyaml, "a: !!python/object:os.system x", "fromyaml: value:1:4"),
-        (fromcsv, "a,b\n1\n", "fromcsv, line 2: cells in this row: 1, columns: 2; put cells"),
+        (fromcsv, "a,b\n1\n", "fromcsv, line 2: cells in this row: 1, columns: 2; add the others"),
         (fromcsv, "a|b\n1|2\n", "fromcsv, line 1: columns are separated by |; save it with commas"),
         (fromyaml, "x" * 300_000, "fromyaml takes at most 262,144 characters"),
         (fromyaml, "[" * 100_000, "fromyaml: value:1:65: nested deeper than 64 levels"),

@@ -78,7 +78,6 @@ def test_examples_are_the_columns_that_are_named():
     [
         ({"question": "q", "reply": "a"}, "it has question, reply"),
         ({"question": "", "answer": "a"}, "write {question: ..., answer: ...}"),
-        ({"question": "q", "answer": 4}, "write {question: ..., answer: ...}"),
         ("q", "it has no names"),
     ],
 )
@@ -87,6 +86,17 @@ def test_an_example_without_its_texts_is_an_error(row, hint):
     with pytest.raises(RowError, match="example 1 has no user's and assistant's text") as caught:
         list(examples([row], named))
     assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(("value", "written"), [(6, "6"), (2.5, "2.5"), (True, "true")])
+def test_a_number_in_place_of_a_text_is_to_be_quoted(value, written):
+    named = ExampleFile(file="x")
+    with pytest.raises(RowError, match=f"example 1 has {written} as assistant, which") as caught:
+        list(examples([{"user": "3+3", "assistant": value}], named))
+    assert caught.value.hint == f'quote it: "{written}"'
+    with pytest.raises(RowError, match=f"message 2 has {written} as content, which") as caught:
+        thread([USER, {"role": "user", "content": value}])
+    assert caught.value.hint == f'quote it: "{written}"'
 
 
 @given(st.lists(ROW, max_size=4))
