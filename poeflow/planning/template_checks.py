@@ -144,6 +144,12 @@ def _scope_of(
     )
 
 
+def _is_sent(site: Site) -> bool:
+    """Return whether a text is sent to a model with the values of secrets, or passed on so."""
+    key = site.path[2] if site.step is not None else ""
+    return key in _SENT or not _MESSAGES.isdisjoint(site.path)
+
+
 class _TemplateChecker:
     """Checks the templates of one flow; a file that several steps share is checked once."""
 
@@ -161,6 +167,8 @@ class _TemplateChecker:
         self._environment = environment
         self._code_budget = CodeBudget()
         self._scope = scope
+        inputs = file.flow.inputs
+        self._secrets = frozenset(name for name, spec in inputs.items() if spec.secret)
         steps, derived = file.flow.steps, scope.derived_inputs
         self._names = {name: instance_names(file.flow, name, derived) for name in steps}
         self._fields = {name: fields_of(file.flow, name, tables.items) for name in steps}
@@ -276,13 +284,10 @@ class _TemplateChecker:
 
     def _secret_warnings(self, site: Site, checked: CheckedTemplate) -> Iterator[Problem]:
         """Warn about secret inputs in texts that are not sent to a model as a message."""
-        key = site.path[2] if site.step is not None else ""
-        if key in _SENT or not _MESSAGES.isdisjoint(site.path):
+        if _is_sent(site):
             return
-        inputs = self._file.flow.inputs
         for reference in checked.references:
-            spec = inputs.get(reference.name)
-            if reference.kind == "input" and spec is not None and spec.secret:
+            if reference.kind == "input" and reference.name in self._secrets:
                 message = f'the secret "{reference.name}" is not given here; its stand-in is'
                 hint = "prompts, system messages and messages are sent with it"
                 yield Problem(reference.place, message, hint, "warning")
@@ -349,7 +354,8 @@ class _TemplateChecker:
         ensured = self._ensured[str(site.step)] if is_after else frozenset[str]()
         chosen, in_texts = self._kinds[site.step]
         kinds = chosen if site.path[2:3] == ("for_each",) else in_texts
-        key = (origin.path, names, fields, shapes, ensured, kinds)
+        secrets = self._secrets if _is_sent(site) else frozenset[str]()
+        key = (origin.path, names, fields, shapes, ensured, kinds, secrets)
         known = self._known.get(key) if site.file is not None else None
         if known is not None:
             return known
@@ -361,6 +367,7 @@ class _TemplateChecker:
             shapes=shapes,
             ensured=ensured,
             kinds=kinds,
+            secrets=secrets,
             stands="flow" if site.file is None else "file",
         )
         if site.use == "expression":

@@ -1,9 +1,10 @@
 """What leads to values in templates, and what these are in every run: texts, numbers, a few words.
 
-Finds where they are compared with what they never are. Shapes of data are those of `values`.
+Finds where they are compared with what they never are, and where secrets are looked at. Shapes of
+data are those of `values`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final, Literal, NamedTuple
 
 from jinja2 import nodes
@@ -330,3 +331,98 @@ def _mismatch(written: str, what: str, operator: str, other: _NoText) -> tuple[s
         )
     result = "always differs from" if operator in ("ne", "notin") else "never equals"
     return f"{written} is {what}, which {result} {other.written}", hint
+
+
+_WHOLE: Final = frozenset(
+    {"d", "default", "e", "escape", "forceescape", "indent", "safe", "string", "tojson", "trim"}
+)
+"""Filters that leave a text as it is, but for what is around it or how it is escaped."""
+_COMPARING: Final = frozenset(
+    {"eq", "equalto", "ne", "in", "lower", "upper", "sameas", "gt", "lt", "ge", "le"}
+)
+"""Tests that look at the characters of a text."""
+_LOOKING: Final = (
+    *(nodes.Filter, nodes.FilterBlock, nodes.Compare, nodes.Test),
+    *(nodes.Getattr, nodes.Getitem, nodes.For),
+)
+
+
+def altered_inputs(parsed: nodes.Node, names: Collection[str]) -> Iterator[tuple[int, str]]:
+    """Yield the offset and the name of each of these inputs whose characters a template looks at.
+
+    It may insert one, whole, and test whether it is there.
+    """
+    aliases = {
+        assigned.target.name: name
+        for assigned in parsed.find_all(nodes.Assign)
+        if isinstance(assigned.target, nodes.Name)
+        for _, name in _inserted(assigned.node, names, {})
+    }
+    tested = set(map(id, _tested_for_presence(parsed)))
+    found: dict[tuple[int, str], None] = {}
+    for node in parsed.find_all(_LOOKING):
+        for subject in () if id(node) in tested else _looked_at(node):
+            found |= dict.fromkeys(_inserted(subject, names, aliases))
+    yield from found
+
+
+def _looked_at(node: nodes.Node) -> Iterator[nodes.Node]:
+    """Yield the values of whose characters, or items, a node makes something else."""
+    match node:
+        case nodes.Filter(node=nodes.Expr() as subject) if node.name not in _WHOLE:
+            yield subject
+        case nodes.FilterBlock() if node.filter.name not in _WHOLE:
+            yield from (one for out in node.find_all(nodes.Output) for one in out.nodes)
+        case nodes.Compare():
+            yield from (node.expr, *(operand.expr for operand in node.ops))
+        case nodes.Test() if node.name in _COMPARING:
+            yield node.node
+        case nodes.Getattr() | nodes.Getitem():
+            yield node.node
+        case nodes.For():
+            yield node.iter
+
+
+def _tested_for_presence(parsed: nodes.Node) -> Iterator[nodes.Node]:
+    """Yield the nodes that only tell whether a value is there: `x | length > 0`, `x != ""`."""
+    for compared in parsed.find_all(nodes.Compare):
+        sides = (compared.expr, *(operand.expr for operand in compared.ops))
+        if any(isinstance(side, nodes.Const) and side.value in (0, 1, "", None) for side in sides):
+            yield from (compared, *sides)
+    waiting: list[nodes.Node] = [one.test for one in parsed.find_all(nodes.If)]
+    waiting += [one.test for one in parsed.find_all(nodes.CondExpr)]
+    while waiting:
+        match waiting.pop():
+            case nodes.Not(node=inner):
+                waiting.append(inner)
+            case nodes.And() | nodes.Or() as both:
+                waiting += (both.left, both.right)
+            case nodes.Filter(name="length" | "count") as counted:
+                yield counted
+
+
+def _inserted(
+    node: nodes.Node, names: Collection[str], aliases: Mapping[str, str]
+) -> Iterator[tuple[int, str]]:
+    """Yield the offset and the name of each input that is whole in the text of a value."""
+    match node:
+        case nodes.Name() if node.name in aliases:
+            yield node.lineno - 1, aliases[node.name]
+        case (
+            nodes.Getattr(node=nodes.Name(name="inputs"))
+            | nodes.Getitem(node=nodes.Name(name="inputs"))
+        ):
+            name = attribute_name(node)
+            if name in names and name is not None:
+                yield name_offset(node), name
+        case nodes.Filter(node=nodes.Expr() as inner) if node.name in _WHOLE:
+            yield from _inserted(inner, names, aliases)
+        case nodes.Concat():
+            for part in node.nodes:
+                yield from _inserted(part, names, aliases)
+        case nodes.Add():
+            yield from _inserted(node.left, names, aliases)
+            yield from _inserted(node.right, names, aliases)
+        case nodes.CondExpr():
+            for part in filter(None, (node.expr1, node.expr2)):
+                yield from _inserted(part, names, aliases)

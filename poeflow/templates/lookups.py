@@ -77,8 +77,15 @@ class Lookups:
         self._fields, self._results, self._outputs, self._shapes, self._is_lenient = saved
 
     def note_tests(self, text: str, parsed: nodes.Node) -> None:
-        """Note whether a template tests what its values are: they may then be of any kind."""
+        """Note whether a template tests what its values are: they may then be of any kind.
+
+        Warn where it sees more of a secret than that it is there.
+        """
         self._tests_kinds = " is" in text and kinds.tests_kinds(parsed)
+        secrets = frozenset[str]() if self._scope.is_isolated else self._scope.secrets
+        for offset, name in kinds.altered_inputs(parsed, secrets) if secrets else ():
+            message = f'the secret "{name}" can only be inserted whole: this sees its stand-in'
+            self.note(offset, message, f"write {{{{ inputs.{name} }}}}", "warning")
 
     def note(self, offset: int, message: str, hint: str, level: Level = "error") -> None:
         self.problems.append(Problem(self._origin.locate(offset), message, hint, level))

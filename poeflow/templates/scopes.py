@@ -77,7 +77,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     those of the data of steps, as far as they are known, and of `extra` names. `ensured` are the
     ways to values that a condition has tested, `kinds` what the values at the ends of some ways are
     in every run, `result_kinds` what those in the items of results are, and `words` the only ones
-    that some values can be.
+    that some values can be. Of `secrets`, inputs too, texts are sent with the value.
     """
 
     inputs: frozenset[str]
@@ -95,6 +95,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     kinds: KnownKinds = ()
     result_kinds: ResultKinds = NO_RESULT_KINDS
     words: KnownWords = ()
+    secrets: frozenset[str] = frozenset()
     stands: Literal["flow", "file", "included"] = "flow"
 
 
