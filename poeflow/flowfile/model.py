@@ -287,7 +287,8 @@ class Judge(_Shape, frozen=True):
 
 
 Severity = Literal["error", "warn", "score"]
-"""What comes of an expectation that is not met: the step fails, says so, or has a lower score."""
+"""What comes of an expectation that is not met, beside a lower score: the step fails, says so, or
+nothing."""
 
 
 class Similar(_Shape, frozen=True):

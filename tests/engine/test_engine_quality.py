@@ -458,6 +458,30 @@ def test_an_accepted_text_that_only_a_judge_could_judge_has_passed(bench, script
     assert bench.run(flow).outputs["told"] == "1.0 true 0"
 
 
+@pytest.mark.parametrize("level", ["warn", "score"])
+def test_what_does_not_fail_a_step_or_a_sample_counts_in_what_passed(bench, scripted, level):
+    scripted("- {answer: {text: a dog}}")
+    flow = f"""
+poeflow: 1
+defaults: {{model: GPT-5.2}}
+steps:
+  say:
+    prompt: "say {{{{ sample }}}}"
+    samples: {{count: 2, pass_rate: 1}}
+    expect: [{{contains: cat, level: {level}}}, {{contains: dog}}]
+  turn:
+    prompt: turn
+    repeat: {{max: 2}}
+    expect: [{{contains: cat, level: {level}}}, {{contains: dog, weight: 3}}]
+outputs:
+  samples: "{{{{ steps.say.all | pass_rate }}}}"
+  passed: "{{{{ steps.turn.passed }}}}"
+  score: "{{{{ steps.turn.score }}}}"
+"""
+    assert bench.run(flow).outputs == {"samples": 0.0, "passed": False, "score": 0.75}
+    assert len(bench.prompts()) == 3
+
+
 HOLES = """
 poeflow: 1
 steps:
