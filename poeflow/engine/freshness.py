@@ -226,7 +226,7 @@ class Freshness:
     def moved_proof(
         self, instance: StepInstance, upstream: InstanceOutcome | None
     ) -> LockProof | None:
-        """Return the proof of an instance whose text is at its old path, or only moved to its new."""
+        """Return the proof of an instance whose text is at its old path, or was only moved."""
         name = self._name(instance.id)
         recipe = self.recipe(instance, upstream)
         if recipe is None or self._context.selection.refreshes(name):
