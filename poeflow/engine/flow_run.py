@@ -17,7 +17,6 @@ from poeflow.engine.recipe import read_parts
 from poeflow.engine.results import (
     InstanceOutcome,
     NoResult,
-    StepInput,
     StepResult,
     Unknown,
     UsedFlowError,
@@ -25,7 +24,7 @@ from poeflow.engine.results import (
 )
 from poeflow.engine.run_state import RunState, StoppedError
 from poeflow.engine.step import StepRunner
-from poeflow.engine.step_state import StepOutcome, StepUnderWay
+from poeflow.engine.step_state import StepInput, StepOutcome, StepUnderWay
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.loops import is_fold
 from poeflow.flowfile.step_settings import samples_of

@@ -12,11 +12,11 @@ from poeflow.digest import Json
 from poeflow.engine.asking.asker import NotHere, ToBeAsked
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.lock_entries import LockProof
-from poeflow.engine.results import AskWhen, InstanceOutcome, Ready, StepInput, StepResult, Unknown
+from poeflow.engine.results import InstanceOutcome, StepResult, Unknown
 from poeflow.engine.run_state import StoppedError, side_by_side
 from poeflow.engine.saver import MOVES
 from poeflow.engine.step import StepRunner
-from poeflow.engine.step_state import StepUnderWay
+from poeflow.engine.step_state import AskWhen, Ready, StepInput, StepUnderWay
 from poeflow.errors import PoeflowError, StepError
 from poeflow.flowfile.loops import ITEM_NAMES, continues_itself
 from poeflow.planning.instances import StepInstance

@@ -1,4 +1,4 @@
-"""What an instance is run with, its result, what templates see of it; how it, and a run, ended."""
+"""The result of an instance, and what templates see of it; how an instance, and a run, ended."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
@@ -10,19 +10,15 @@ from poeflow.answers.parse import Reading
 from poeflow.client.messages import Message
 from poeflow.digest import Json
 from poeflow.engine.asking.asker import NotHere, ToBeAsked, UnusableAnswerError
-from poeflow.engine.asking.request import AskPolicy, OlderAnswer
 from poeflow.engine.asking.spending import Spent
 from poeflow.engine.asking.turns import Turns
 from poeflow.errors import PoeflowError, StepError
-from poeflow.events import Purpose, Source, Verdict
+from poeflow.events import Source, Verdict
 from poeflow.flowfile.model import Expectation, Step, StepKind
-from poeflow.flowfile.step_settings import Settings, samples_of, saves_samples
-from poeflow.planning.instances import StepInstance
+from poeflow.flowfile.step_settings import samples_of, saves_samples
 from poeflow.project.output_files import MOVE, EditedError
 from poeflow.records import InstanceStatus
 from poeflow.store.lock.entries import Accepted, LockEntry
-from poeflow.templates.reader import Reads
-from poeflow.templates.render import Values
 
 Status = Literal["ok", "failed", "skipped"]
 
@@ -124,6 +120,16 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
         return all(one.passed for one in self.verdicts)
 
     @property
+    def is_failing(self) -> bool:
+        """Whether it fails an expectation of its step."""
+        return any(verdict.is_failure for verdict in self.verdicts)
+
+    @property
+    def is_failing_sample(self) -> bool:
+        """Whether it fails as one of several samples: so it does if a default stands in for it."""
+        return bool(self.unread) or self.is_failing
+
+    @property
     def reading(self) -> Reading:
         """Its text, as it was read."""
         return Reading(text=self.text, data=self.data, value=self.value)
@@ -205,11 +211,6 @@ _HINTS: Final[Mapping[StepKind, str]] = {
 }
 
 
-def _has_passed(result: StepResult) -> bool:
-    """Whether one of several samples passes: no default stands in for an answer that is read."""
-    return not result.unread and not any(verdict.is_failure for verdict in result.verdicts)
-
-
 def refuse_failing(result: StepResult, *, kind: StepKind) -> None:
     """Raise `UnexpectedError` if an answer to a step of that `kind` fails."""
     failures = [verdict.message for verdict in result.verdicts if verdict.is_failure]
@@ -222,7 +223,7 @@ def _refuse_samples(results: Sequence[StepResult], *, wanted: float) -> None:
 
     `wanted` is the share that must.
     """
-    missed = [one for one in results if not _has_passed(one)]
+    missed = [one for one in results if one.is_failing_sample]
     passed = len(results) - len(missed)
     if passed / len(results) >= wanted:
         return
@@ -286,71 +287,9 @@ def best_of(
         return msgspec.structs.replace(first, stored=len(results), judged=judged)
     if step.expect:
         _refuse_samples(results, wanted=samples_of(step).pass_rate)
-    best = next(filter(_has_passed, results), results[0])
+    best = next((one for one in results if not one.is_failing_sample), results[0])
     source: Source = "asked" if any(one.source == "asked" for one in results) else best.source
     return msgspec.structs.replace(best, source=source, samples=tuple(results))
-
-
-AskWhen = Literal["unless answered", "always", "never"]
-"""When an answer is asked for: `unless answered` in the last run by the lock, always or never."""
-
-
-class StepInput(msgspec.Struct, frozen=True, kw_only=True):
-    """The input for running an instance of `step`. `name` is its name in events.
-
-    `conversation` is the one it continues. `sample` counts the answers to one request from 0,
-    also from turn to turn. `locked` is its lock entry, `answer_entries` the entries of both sides
-    of the lock about its answer. If `ask` is never, it writes nothing, either. `target` is the
-    project path for its text; if the answer is merged into edits of that file, `base` is its text
-    before them. If it `is_proven`, the lock proves the answers, stored here or not. If it
-    `is_doubted`, no stored answer is used but an `older` one that the lock proves; if it
-    `is_stored`, the lock proves the stored output of its command, which is not run. `reads`
-    collects what its templates read.
-    """
-
-    instance: StepInstance
-    step: str
-    name: str
-    values: Values
-    conversation: tuple[Message, ...] = ()
-    sample: int = 0
-    locked: LockEntry | None = None
-    answer_entries: tuple[LockEntry, ...] = ()
-    ask: AskWhen = "unless answered"
-    target: str | None = None
-    base: bytes | None = None
-    is_proven: bool = False
-    is_doubted: bool = False
-    older: OlderAnswer | None = None
-    is_stored: bool = False
-    reads: Reads = msgspec.field(default_factory=Reads)
-
-    @property
-    def settings(self) -> Settings:
-        if self.instance.settings is None:
-            raise AssertionError("a step that asks was given settings")
-        return self.instance.settings
-
-    def purpose(self, settings: Settings, *, is_repeated: bool) -> Purpose:
-        """Return what its request is for, if that is made with `settings`."""
-        if settings is not self.instance.settings:
-            return "fallback"
-        return "repeat" if is_repeated and self.sample > 0 else "answer"
-
-    def policy(self, settings: Settings) -> AskPolicy:
-        """Return whether its request may be sent, if that is made with `settings`."""
-        is_first = self.sample == 0 and settings is self.instance.settings
-        outputs = () if self.locked is None else self.locked.outputs
-        is_placed = self.target is None or self.target in outputs
-        is_held_back = is_first and is_placed and self.ask == "unless answered"
-        return AskPolicy(
-            may_send=self.ask != "never",
-            answered=self.locked.request if self.locked is not None and is_held_back else None,
-            target=self.target if self.base is None else None,
-            is_proven=self.is_proven,
-            is_doubted=self.is_doubted and self.older is None,
-            older=self.older,
-        )
 
 
 Ending = Literal[
@@ -445,21 +384,6 @@ class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def conversation(self) -> tuple[Message, ...]:
         return self.result.conversation if self.result is not None else ()
-
-
-class Ready(msgspec.Struct, frozen=True):
-    """An instance, the values that its templates see, and the instance it runs over.
-
-    `name` is its name in the run, and it `is_known` if the last run's lock has an entry of it.
-    `reads` has what was read to decide them, and collects what its templates read.
-    """
-
-    instance: StepInstance
-    name: str
-    is_known: bool
-    values: Values
-    upstream: InstanceOutcome | None
-    reads: Reads
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,7 +27,6 @@ from poeflow.engine.lock_entries import contradict
 from poeflow.engine.recipe import read_parts
 from poeflow.engine.results import (
     NoResult,
-    StepInput,
     StepResult,
     Unknown,
     best_of,
@@ -35,6 +34,7 @@ from poeflow.engine.results import (
 )
 from poeflow.engine.run_state import RunState
 from poeflow.engine.saver import EditedFile
+from poeflow.engine.step_state import StepInput
 from poeflow.engine.stored_results import StoredResults
 from poeflow.errors import StepError
 from poeflow.events import Verdict
@@ -99,7 +99,7 @@ class StepRunner:
                     elif kind == "command":
                         result = await self._run_command(work)
                     else:
-                        result = await self._ask(work)
+                        result = self._told(work, await self._asked(work))
                     if isinstance(result, StepResult) and result.verdicts:
                         refuse_failing(result, kind=kind)
             return await self._save(work, result) if isinstance(result, StepResult) else result
@@ -245,7 +245,6 @@ class StepRunner:
         if found is None:
             return None
         verdicts = self._expectations(work).verdicts(found)
-        self._run_state.emitter(work.name).judged(verdicts)
         result = StepResult(
             text=found.text,
             source="cached",
@@ -253,6 +252,9 @@ class StepRunner:
             verdicts=verdicts,
             reads=read_parts(work.reads),
         )
+        if result.is_failing and self._run_state.asker.mends(work.name):
+            return None
+        self._told(work, result)
         refuse_failing(result, kind=spec.kind)
         return result
 
@@ -301,15 +303,39 @@ class StepRunner:
 
     async def _ask_sample(self, work: StepInput) -> StepResult | NoResult:
         async with self._slot(work):
-            return await self._ask(work)
+            return self._told(work, await self._asked(work))
+
+    def _told(self, work: StepInput, result: StepResult | NoResult) -> StepResult | NoResult:
+        """Return a result, once what is not as expected of it is reported."""
+        if isinstance(result, StepResult):
+            self._run_state.emitter(work.name).judged(result.verdicts)
+        return result
+
+    def _asked(self, work: StepInput) -> Awaitable[StepResult | NoResult]:
+        """Ask, twice if this run asks again what failed and stored answers make it fail."""
+        if work.ask == "never" or not self._run_state.asker.mends(work.name):
+            return self._ask(work)
+        spec = self._steps[work.step]
+        is_sample = samples_of(spec).count > 1
+
+        def is_failing(found: StepResult | NoResult) -> bool:
+            if not isinstance(found, StepResult):
+                return False
+            return found.is_failing_sample if is_sample else found.is_failing
+
+        return self._run_state.asker.answer_twice(
+            lambda taken: self._ask(work.attempt(taken)),
+            is_failing=is_failing,
+            is_repeated=spec.repeat is not None,
+        )
 
     async def _ask(self, work: StepInput) -> StepResult | NoResult:
         emitter, asker = self._run_state.emitter(work.name), self._run_state.asker
         turns, is_over = self._turns(work), False
         while not is_over:
-            turn = _for_next_turn(work, turns)
+            turn = work.turn(turns.values, after=len(turns.taken))
             request = self._request(turn, work.settings)
-            if not turns.taken and not work.is_doubted:
+            if not (turns.taken or work.is_doubted or work.is_second):
                 emitter.started(request.chat.model)
                 if self._is_altered(work, request):
                     work = self._without_stored_answer(work, request)
@@ -328,7 +354,6 @@ class StepRunner:
         if len(turns.taken) > 1:
             await asker.store_end(turns.first.first, end.last)
         emitter.warned(turns.warnings)
-        emitter.judged(end.verdicts)
         media = await self._fetch_media(work, turns)
         if media is None:
             return Unknown("a file it drew is not here")
@@ -357,13 +382,11 @@ class StepRunner:
         if found.unread:
             self._run_state.emitter(work.name).warned((unread_warning(found),))
             return found.verdicts
-        return await self._judges(work).verdicts(
+        return await self._judges(work).of_text(
             self._run_state.asker,
-            None,
-            instance=work.name,
-            question=None,
-            reading=found.reading,
+            found.reading,
             ruled=found.verdicts,
+            instance=work.name,
             may_send=work.ask != "never",
         )
 
@@ -475,13 +498,5 @@ class StepRunner:
         return await self._run_state.saver.media(work.name, folder, answer, drawn=drawn)
 
     def _result(self, step: str, turns: Turns) -> StepResult:
-        expected = self._read_expectations.get(step, ())
-        return StepResult.of_turns(turns, expected=expected, is_continued=step in self._continued)
-
-
-def _for_next_turn(work: StepInput, turns: Turns) -> StepInput:
-    """Return an instance as it is asked for its next turn: never the same request twice."""
-    if not turns.taken and turns.values is work.values:
-        return work
-    sample = work.sample + len(turns.taken)
-    return msgspec.structs.replace(work, values=turns.values, sample=sample)
+        expected, is_continued = self._read_expectations.get(step, ()), step in self._continued
+        return StepResult.of_turns(turns, expected=expected, is_continued=is_continued)

@@ -1,15 +1,118 @@
-"""A step that is running, with how each of its instances ended so far, and how a step ended."""
+"""What the instances of a step are run with, how they ended so far, and how a whole step ended."""
 
 import asyncio
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Literal
 
+import msgspec
+
+from poeflow.client.messages import Message
 from poeflow.digest import Json, sha256_of_json
+from poeflow.engine.asking.request import AskPolicy, OlderAnswer, TakenAnswers
 from poeflow.engine.lock_entries import LockProof, digest_of, old_digest_of
 from poeflow.engine.results import UNJUDGED, InstanceOutcome, Status
+from poeflow.events import Purpose
+from poeflow.flowfile.step_settings import Settings
 from poeflow.planning.instances import StepInstance
+from poeflow.store.lock.entries import LockEntry
+from poeflow.templates.reader import Reads
 from poeflow.templates.render import Values
 from poeflow.templates.values import Instances
+
+AskWhen = Literal["unless answered", "always", "never"]
+"""When an answer is asked for: `unless answered` in the last run by the lock, always or never."""
+
+
+class StepInput(msgspec.Struct, frozen=True, kw_only=True):
+    """The input for running an instance of `step`. `name` is its name in events.
+
+    `conversation` is the one it continues. `sample` counts the answers to one request from 0,
+    also from turn to turn. `locked` is its lock entry, `answer_entries` the entries of both sides
+    of the lock about its answer. If `ask` is never, it writes nothing, either. `target` is the
+    project path for its text; if the answer is merged into edits of that file, `base` is its text
+    before them. If it `is_proven`, the lock proves the answers, stored here or not. If it
+    `is_doubted`, no stored answer is used but an `older` one that the lock proves; if it
+    `is_stored`, the lock proves the stored output of its command, which is not run. `reads`
+    collects what its templates read, `taken` the answers, if what fails is asked again.
+    """
+
+    instance: StepInstance
+    step: str
+    name: str
+    values: Values
+    conversation: tuple[Message, ...] = ()
+    sample: int = 0
+    locked: LockEntry | None = None
+    answer_entries: tuple[LockEntry, ...] = ()
+    ask: AskWhen = "unless answered"
+    target: str | None = None
+    base: bytes | None = None
+    is_proven: bool = False
+    is_doubted: bool = False
+    older: OlderAnswer | None = None
+    is_stored: bool = False
+    taken: TakenAnswers | None = None
+    reads: Reads = msgspec.field(default_factory=Reads)
+
+    @property
+    def settings(self) -> Settings:
+        if self.instance.settings is None:
+            raise AssertionError("a step that asks was given settings")
+        return self.instance.settings
+
+    def purpose(self, settings: Settings, *, is_repeated: bool) -> Purpose:
+        """Return what its request is for, if that is made with `settings`."""
+        if settings is not self.instance.settings:
+            return "fallback"
+        return "repeat" if is_repeated and self.sample > 0 else "answer"
+
+    def policy(self, settings: Settings) -> AskPolicy:
+        """Return whether its request may be sent, if that is made with `settings`."""
+        is_first = self.sample == 0 and settings is self.instance.settings
+        outputs = () if self.locked is None else self.locked.outputs
+        is_placed = self.target is None or self.target in outputs
+        is_held_back = is_first and is_placed and self.ask == "unless answered"
+        return AskPolicy(
+            may_send=self.ask != "never",
+            answered=self.locked.request if self.locked is not None and is_held_back else None,
+            target=self.target if self.base is None else None,
+            is_proven=self.is_proven,
+            is_doubted=self.is_doubted and self.older is None,
+            older=self.older,
+            taken=self.taken,
+        )
+
+    @property
+    def is_second(self) -> bool:
+        return self.taken is not None and self.taken.is_second
+
+    def attempt(self, taken: TakenAnswers) -> "StepInput":
+        """Return it for an attempt that takes answers; what a second one must ask is asked."""
+        if not taken.is_second:
+            return msgspec.structs.replace(self, taken=taken)
+        return msgspec.structs.replace(self, taken=taken, ask="always", is_proven=False)
+
+    def turn(self, values: Values, *, after: int) -> "StepInput":
+        """Return it as it is asked `after` some turns: never the same request twice."""
+        if not after and values is self.values:
+            return self
+        return msgspec.structs.replace(self, values=values, sample=self.sample + after)
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """An instance, the values that its templates see, and the instance it runs over.
+
+    `name` is its name in the run, and it `is_known` if the last run's lock has an entry of it.
+    `reads` has what was read to decide them, and collects what its templates read.
+    """
+
+    instance: StepInstance
+    name: str
+    is_known: bool
+    values: Values
+    upstream: InstanceOutcome | None
+    reads: Reads
 
 
 class StepUnderWay:

@@ -151,14 +151,17 @@ def selection_of(plan: Plan, options: RunOptions, workspace: Workspace) -> Selec
         with_needs(plan.checked, steps) if options.until else steps if options.only else frozenset()
     )
     refreshed = steps if options.refresh else frozenset()
+    failed: frozenset[str] = frozenset()
     if options.failed:
-        refreshed |= failed_instances(plan, workspace, options)
+        failed, unmet = failed_instances(plan, workspace, options)
+        refreshed |= unmet
     selection = Selection(
         only=only,
         first=options.first,
         key=options.key,
         refreshed=refreshed,
         refreshes_all=options.refresh and not steps,
+        failed=failed,
         must_exist=steps,
     )
     if options.key is not None and all(_is_known(plan, step) for step in plan.order):

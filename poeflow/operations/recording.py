@@ -26,6 +26,8 @@ from poeflow.records import (
     RunEnd,
     RunFilter,
     RunRecord,
+    step_of,
+    wholes_of,
 )
 from poeflow.redact import Scrubber, masked
 from poeflow.settings import UserConfig, keys_of
@@ -178,16 +180,21 @@ def lengths_in(
     return read
 
 
-def failed_instances(plan: Plan, workspace: Workspace, options: RunOptions) -> frozenset[str]:
-    """Return the instances that failed in the flow's last run with the same models."""
+def failed_instances(
+    plan: Plan, workspace: Workspace, options: RunOptions
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the instances that failed in the flow's last run with the same models.
+
+    The second ones use a flow of which no turn was good enough, so that all in it failed.
+    """
     if workspace.is_tracked:
-        return frozenset()
+        return frozenset(), frozenset()
     history = workspace.history(ignore)
     wanted = RunFilter(flow=plan.file.path, simulated=options.offline, limit=_RUNS)
     runs = (one for one in history.runs(wanted) if one.record.models == options.models)
-    return frozenset(
-        one.id
-        for run in islice(runs, 1)
-        for one in history.instances(run.id)
-        if one.status == "failed"
-    )
+    found = [one for run in islice(runs, 1) for one in history.instances(run.id)]
+    failed = frozenset(one.id for one in found if one.status == "failed")
+    above = {step_of(one.id).rpartition("/")[0] for one in found} - {""}
+    using = failed & {whole for one in above for whole in wholes_of(one)}
+    unmet = frozenset(one.id for one in found if one.id in using and one.verdicts)
+    return failed - unmet, unmet

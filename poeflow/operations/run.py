@@ -114,7 +114,8 @@ async def _toolboxes(
     touched = {name for name, *_ in running_code(checked) if selection.touches(name)}
     if not touched:
         return refused_toolboxes(checked, touched.__contains__)
-    refreshed = {outer_step(name) for name in selection.refreshed} | set(_uncached(plan))
+    refreshed = {outer_step(name) for name in selection.refreshed | selection.failed}
+    refreshed |= {*_uncached(plan)}
     try:
         statuses = await survey_checked(found, options)
     except StaleError:

@@ -23,6 +23,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     `first` and `key` choose among the instances of a step: a number, and a shell pattern. If
     `every` is 3, each third instance runs, for a sample.
     Instances in `refreshed` are asked again even if an answer is stored, or all if `refreshes_all`.
+    Of those in `failed`, each by its own id, only the answers that make them fail are asked again.
     `must_exist` are the steps and instances that the user has named.
     """
 
@@ -32,6 +33,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
     refreshed: frozenset[str] = frozenset()
     refreshes_all: bool = False
+    failed: frozenset[str] = frozenset()
     must_exist: frozenset[str] = frozenset()
 
     def covers(self, name: str, key: str | None = None, index: int = 0) -> bool:
@@ -63,6 +65,15 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     def refreshes(self, name: str) -> bool:
         """Return whether the instance `name` is asked again even if an answer is stored."""
         return self.refreshes_all or (bool(self.refreshed) and is_among(name, self.refreshed))
+
+    def mends(self, name: str) -> bool:
+        """Return whether what fails in the instance `name`, or a sample, is asked again."""
+        return bool(self.failed) and (name in self.failed or whole_instance(name) in self.failed)
+
+    @property
+    def asks_again(self) -> bool:
+        """Whether some instances are asked again, and only those."""
+        return bool(self.refreshed or self.failed)
 
     @property
     def is_sample(self) -> bool:

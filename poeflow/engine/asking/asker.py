@@ -1,11 +1,11 @@
 """One request, answered: from the store, else by the model, else by a fallback model."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from itertools import chain
 from types import TracebackType
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -15,7 +15,7 @@ from poeflow.client.failures import wants_other_model
 from poeflow.client.finish_reasons import doubt_in, plain_name
 from poeflow.digest import Json, short_hash
 from poeflow.engine.asking.context import RunContext
-from poeflow.engine.asking.request import ModelRequest, OlderAnswer, Requests
+from poeflow.engine.asking.request import ModelRequest, OlderAnswer, Requests, TakenAnswers
 from poeflow.engine.asking.sender import SECONDS, FreshAnswer, Pause, Sender
 from poeflow.events import FellBack, Source
 from poeflow.flowfile.model import Output
@@ -49,6 +49,7 @@ FLAGS: Final = {
     ),
 }
 _SHOWN: Final = 300
+_Found = TypeVar("_Found")
 
 
 class NotHere(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +140,8 @@ class Asker:
         self._asking: dict[str, asyncio.Future[Answer | None]] = {}
         self._replaced: set[bytes] = set()
         """The fingerprints of requests whose stored answer this run has replaced."""
+        self._renewed: set[bytes] = set()
+        """The fingerprints of requests that are sent again, as their stored answer fails."""
 
     async def answer(
         self, request: ModelRequest, others: Iterable[ModelRequest] = ()
@@ -159,10 +162,10 @@ class Asker:
                 first, last = first or error, error
                 continue
             if shared is not None and _may_take(request, shared.answered_by):
-                return msgspec.structs.replace(shared, source="cached")
+                return self._noted(request, msgspec.structs.replace(shared, source="cached"))
         found = self.without_asking(request)
         if found is not None:
-            return found
+            return self._noted(request, found)
         with Announced(self._asking, request.fingerprint) as future:
             for candidate in chain(() if last else (request,), others):
                 if last is not None:
@@ -179,7 +182,41 @@ class Asker:
             answered_by = None if candidate is request else candidate.settings.named
             answer = await self._stored(request, sent, answered_by)
             future.set_result(answer)
-        return answer
+        return self._noted(request, answer)
+
+    def mends(self, instance: str) -> bool:
+        """Whether this run asks again what fails in an instance."""
+        return self._context.selection.mends(instance)
+
+    async def answer_twice(
+        self,
+        attempt: Callable[[TakenAnswers], Awaitable[_Found]],
+        *,
+        is_failing: Callable[[_Found], bool],
+        is_repeated: bool = False,
+    ) -> _Found:
+        """Return what an attempt finds; if stored answers make it fail, those are asked again.
+
+        That is done once. If it `is_repeated`, it is in turns. Raises what `attempt` raises.
+        """
+        taken = TakenAnswers()
+        try:
+            found = await attempt(taken)
+            if not is_failing(found) or not self._renew(taken.blamed(is_repeat=is_repeated)):
+                return found
+        except errors.StepError:
+            if not self._renew(taken.blamed(is_repeat=False)):
+                raise
+        return await attempt(TakenAnswers(is_second=True))
+
+    def _renew(self, fingerprints: Iterable[str]) -> bool:
+        """Have requests sent again though their answers are stored, but for what this run asked.
+
+        Return whether there are any.
+        """
+        found = {bytes.fromhex(one) for one in fingerprints} - self._replaced
+        self._renewed |= found
+        return bool(found)
 
     def without_asking(self, request: ModelRequest) -> Answer | NotHere | ToBeAsked | None:
         """Return a stored answer, or why there is none; None if the request is to be sent now."""
@@ -303,12 +340,23 @@ class Asker:
             answered_by=entry.answered_by,
         )
 
+    def _noted(
+        self, request: ModelRequest, found: Answer | NotHere | ToBeAsked
+    ) -> Answer | NotHere | ToBeAsked:
+        """Return what was found for a request, noted if what fails is asked again."""
+        if isinstance(found, Answer) and request.policy.taken is not None:
+            is_judge, is_asked = request.purpose == "judge", found.source == "asked"
+            request.policy.taken.take(request.fingerprint, is_judge=is_judge, is_asked=is_asked)
+        return found
+
     def _replaces(self, request: ModelRequest) -> bool:
         """Whether a request is sent though an answer is stored; an equal one then gets its answer.
 
         Two answers to one request would replace each other: one of them would be asked for again.
         """
         is_refreshed = self._context.selection.refreshes(request.instance)
+        if self._renewed and bytes.fromhex(request.fingerprint) in self._renewed:
+            return True
         return is_refreshed or request.policy.is_doubted
 
     async def _stored(
@@ -324,7 +372,7 @@ class Asker:
             record, stored = msgspec.structs.replace(record, answer=None), fingerprint
         finally:
             self._context.recorder.answered(sent.number, record, stored=stored)
-        if self._replaces(request):
+        if self._replaces(request) or self._context.selection.failed:
             self._replaced.add(bytes.fromhex(fingerprint))
         if request.policy.is_doubted:
             await answers.store_end(fingerprint, fingerprint)

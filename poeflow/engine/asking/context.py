@@ -119,7 +119,7 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
 
         A run that says what it asks again, as with `--failed`, asks nothing else.
         """
-        return self.asks and not settings.cache and not self.selection.refreshed
+        return self.asks and not settings.cache and not self.selection.asks_again
 
     def refuse_keys(self, data: bytes, what: str) -> None:
         """Raise `StepError` if `data`, which is about to be sent or written, holds a key."""

@@ -214,12 +214,12 @@ async def converse(
         answer = await asker.answer(request, () if first else others)
         if not isinstance(answer, Answer):
             return answer
-        first = first or answer
-        completion = answer.completion
+        first, completion = first or answer, answer.completion
         refuse_flagged(completion, rules.output, has_tools=request.has_tools)
         if rules.toolbox is not None and completion.tool_calls and "length" not in completion.flags:
             if not asker.may_run:
                 return ToBeAsked(request=request, is_sure=asker.stored_end(request) is None)
+            request.passed()
             rounds += 1
             _refuse_rounds(rounds)
             messages = await _tool_results(rules.toolbox, completion, rules.on_tool)
@@ -233,13 +233,13 @@ async def converse(
             break
         repairs -= 1
         again = Message(role="user", content=correction(rules.output, faults))
-        messages = (_turn_of(completion), again)
-        request = asker.requests.following(request, messages, "repair")
+        request = asker.requests.following(request, (_turn_of(completion), again), "repair")
     if faults and answer.source == "cached" and not takes_turns:
         dialogue = await _earlier_dialogue(asker, request, rules) or dialogue
         if not isinstance(dialogue, Dialogue):
             return dialogue
-    if not faults and answer is not first:
+    if not faults:
+        request.passed()
         await asker.store_end(first, answer)
     return _with_default(dialogue, rules)
 

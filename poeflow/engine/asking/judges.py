@@ -18,7 +18,14 @@ from poeflow.answers.parse import Reading
 from poeflow.answers.prompts import correction
 from poeflow.answers.schemas import compile_schema
 from poeflow.client.messages import ChatRequest, Message, TextPart
-from poeflow.engine.asking.asker import Answer, Asker, NotHere, ToBeAsked, refuse_flagged
+from poeflow.engine.asking.asker import (
+    Answer,
+    Asker,
+    NotHere,
+    ToBeAsked,
+    UnusableAnswerError,
+    refuse_flagged,
+)
 from poeflow.engine.asking.conversation import JudgeCall, answer_values
 from poeflow.engine.asking.request import AskPolicy, ModelRequest
 from poeflow.engine.asking.tools import ProjectFunction
@@ -66,7 +73,33 @@ class Judges:
             asked.settings,
             instance=asked.instance,
             question=asked.chat.messages[-1],
-            may_send=asked.policy.may_send,
+            policy=asked.policy,
+        )
+
+    async def of_text(
+        self,
+        asker: Asker,
+        reading: Reading,
+        *,
+        ruled: tuple[Verdict, ...],
+        instance: str,
+        may_send: bool,
+    ) -> tuple[Verdict, ...] | NotHere | ToBeAsked:
+        """Return all verdicts on a text that no model wrote, as `verdicts` does."""
+        judge = partial(
+            self.verdicts,
+            asker,
+            None,
+            instance=instance,
+            question=None,
+            reading=reading,
+            ruled=ruled,
+        )
+        if not may_send or not asker.mends(instance):
+            return await judge(policy=AskPolicy(may_send=may_send))
+        return await asker.answer_twice(
+            lambda taken: judge(policy=AskPolicy(taken=taken)),
+            is_failing=lambda found: isinstance(found, tuple) and any(v.is_failure for v in found),
         )
 
     async def verdicts(
@@ -78,18 +111,18 @@ class Judges:
         question: Message | None,
         reading: Reading,
         ruled: tuple[Verdict, ...],
-        may_send: bool,
+        policy: AskPolicy,
     ) -> tuple[Verdict, ...] | NotHere | ToBeAsked:
         """Return all verdicts on a text; functions judge it if it passed the rules, then models.
 
         `asking` are the step's settings, None if it asks no model. `ruled` are the verdicts by the
-        rules. `question` is None for a text that answers none. Only if it `may_send` is one
-        asked anew. Raises `StepError` if a judge gives no verdict, or its rubric or model renders
-        to nothing, and whatever asking raises.
+        rules. `question` is None for a text that answers none. `policy` is that of the step's own
+        request: only if that may be sent is one asked anew. Raises `StepError` if a judge gives no
+        verdict, or its rubric or model renders to nothing, and whatever asking raises.
         """
         if not self._flow.steps[self._step].expect or any(one.is_failure for one in ruled):
             return ruled
-        called = await self._called(reading, may_run=may_send and asker.may_run)
+        called = await self._called(reading, may_run=policy.may_send and asker.may_run)
         if called is None:
             return ToBeAsked()
         found = [*ruled, *called]
@@ -106,7 +139,7 @@ class Judges:
                 instance=instance,
                 question=question,
                 reading=reading,
-                policy=AskPolicy(may_send=may_send),
+                policy=AskPolicy(may_send=policy.may_send, taken=policy.taken),
             )
             if not isinstance(judgement, dict):
                 return judgement
@@ -214,11 +247,16 @@ async def _ask_for_verdicts(
         refuse_flagged(answer.completion, output, has_tools=False)
         text = answer.completion.text
         try:
-            return read_verdicts(text, schema, task.rubrics)
+            found = read_verdicts(text, schema, task.rubrics)
         except StepError as error:
             if is_last:
-                raise
+                hint = "ask again with --failed, or try another model as judge"
+                raise UnusableAnswerError(error.message, hint=hint) from None
             again = correction(output, (error.message,))
+        else:
+            if request.policy.taken is not None:
+                request.policy.taken.judges_passed()
+            return found
         messages = (Message(role="assistant", content=text), Message(role="user", content=again))
         request = asker.requests.following(request, messages, "judge")
     raise AssertionError("the last try returns or raises")

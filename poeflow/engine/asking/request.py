@@ -1,4 +1,7 @@
-"""A request to a model with its identity, made once, for asking, recording and freshness."""
+"""A request to a model with its identity, made once, for asking, recording and freshness.
+
+Also which of the answers to the requests of an instance make it fail.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -25,6 +28,51 @@ class OlderAnswer(msgspec.Struct, frozen=True, kw_only=True):
     entry: CacheEntry
 
 
+class TakenAnswers:
+    """The answers that an attempt at an instance takes, by the fingerprints of their requests.
+
+    An answer fails until it `passed`: it cannot be read, or not be used, or is not as expected.
+    If it `is_second`, the stored answers that made the first attempt fail are asked again.
+    """
+
+    def __init__(self, *, is_second: bool = False) -> None:
+        self.is_second = is_second
+        self._own: dict[str, bool] = {}
+        """Whether each answer of the instance failed."""
+        self._judging: dict[str, bool] = {}
+        """Whether each answer of a judge had no verdict."""
+        self._is_any_asked = False
+
+    def take(self, fingerprint: str, *, is_judge: bool, is_asked: bool) -> None:
+        """Add an answer, which may just have been asked for."""
+        (self._judging if is_judge else self._own)[fingerprint] = True
+        self._is_any_asked |= is_asked
+
+    def judges_passed(self) -> None:
+        """Note that the answers of judges so far had verdicts."""
+        self._judging = dict.fromkeys(self._judging, False)
+
+    def passed(self) -> None:
+        """Note that nothing so far makes the instance fail."""
+        self._own = dict.fromkeys(self._own, False)
+        self.judges_passed()
+
+    def blamed(self, *, is_repeat: bool) -> tuple[str, ...]:
+        """Return the fingerprints of those that made an instance fail, none if any was asked for.
+
+        If it `is_repeat`, no turn was good enough, and each of them failed. Where no answer failed
+        but what was made of it did, that is the last one, or the judges of a text without any.
+        """
+        if self._is_any_asked:
+            return ()
+        if is_repeat:
+            return tuple(self._own)
+        for answers in (self._judging, self._own):
+            if failed := tuple(name for name, is_failing in answers.items() if is_failing):
+                return failed
+        return tuple(self._own)[-1:] or tuple(self._judging)
+
+
 class AskPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a request without a stored answer may be sent.
 
@@ -33,6 +81,7 @@ class AskPolicy(msgspec.Struct, frozen=True, kw_only=True):
     `target` is the file for its answer: nothing is sent if that file was edited.
     `is_doubted` is whether the lock has another answer than the stored one, which is not used then;
     `older` is the answer that the lock has, if the history has it, too.
+    `taken` collects the answers, if what fails is asked again.
     """
 
     may_send: bool = True
@@ -41,6 +90,7 @@ class AskPolicy(msgspec.Struct, frozen=True, kw_only=True):
     target: str | None = None
     is_doubted: bool = False
     older: OlderAnswer | None = None
+    taken: TakenAnswers | None = None
 
 
 class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +117,11 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     def has_tools(self) -> bool:
         """Whether it offers tools, so that calls may be its answer."""
         return bool(self.chat.params.get("tools"))
+
+    def passed(self) -> None:
+        """Note that its answer, and those before it, do not make its instance fail."""
+        if self.policy.taken is not None:
+            self.policy.taken.passed()
 
 
 class Requests:
