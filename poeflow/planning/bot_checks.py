@@ -116,6 +116,14 @@ _FAMILIES: Final = (
 """Names that different bots use for the same parameter: users try one bot's name on another."""
 _DOCUMENTED: Final = frozenset(Params.__struct_encode_fields__) - {"reasoning_effort"}
 """Parameters of the API itself, which every bot accepts in `params` and `extra_body`."""
+_IGNORED: Final = frozenset(
+    {
+        *("seed", "user", "store", "metadata", "service_tier", "logit_bias"),
+        *("presence_penalty", "frequency_penalty"),
+    }
+)
+"""Parameters that Poe's reference lists as ignored, and its strict checks refuse if the bot does
+not declare them, as the simulator does."""
 _LONGEST: Final = 40
 _MAX_CHECKED: Final = 100_000
 """How many values of one flow are checked: any flow, also a hostile one, takes only seconds."""
@@ -142,8 +150,28 @@ def bot_problems(project: Project, file: FlowFile) -> Iterator[Problem]:
     if reason:
         hint = "fetch it again: poeflow models --refresh"
         yield _warning(Place(file.document.path), f"{reason}; bots are not checked", hint)
+    yield from islice(_ignored(file, catalogue), MAX_PROBLEMS + 1)
     if catalogue is not None:
         yield from islice(_BotChecker(file, catalogue).problems(), MAX_PROBLEMS + 1)
+
+
+def _ignored(file: FlowFile, catalogue: Catalogue | None) -> Iterator[Problem]:
+    """Yield a warning for each parameter that Poe ignores or refuses, unless the bot declares it.
+
+    No catalogue need be stored to know those.
+    """
+    seen: set[KeyPath] = set()
+    for use in islice(model_uses(file.flow), _MAX_CHECKED):
+        settings = use.settings
+        given = {**settings.params, **settings.extra_body}
+        for name in sorted(_IGNORED & given.keys()) if use.is_of_poe else ():
+            bot = None if catalogue is None else catalogue.find(settings.model or "")
+            if given[name].path in seen or (bot is not None and bot.parameter(name) is not None):
+                continue
+            seen.add(given[name].path)
+            message = f"Poe ignores {name}, or refuses the request for it, as --offline does"
+            place = file.document.key_place(given[name].path)
+            yield _warning(place, message, "remove it, or ask a bot that declares it")
 
 
 def unpinned_models(file: FlowFile) -> Iterator[Problem]:
@@ -227,7 +255,7 @@ class _BotChecker:
                 found = _value_problem(bot, parameter, given.value)
                 if found:
                     yield _warning(document.place(given.path), *found)
-            elif name in settings.extra_body and name not in _DOCUMENTED:
+            elif name not in _DOCUMENTED:
                 message = f'{bot.name} has no parameter "{name}"'
                 yield _warning(document.key_place(given.path), message, _instead(bot, name))
 

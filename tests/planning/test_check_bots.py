@@ -7,8 +7,10 @@ from case_files import listing
 
 from poeflow.client.catalogue import CATALOGUE
 from poeflow.flowfile.load import load_flow
+from poeflow.flowfile.model import Params
 from poeflow.planning.bot_checks import bot_problems
 from poeflow.project.project import Project
+from poeflow.simulator.chat_request import IGNORED
 
 HEAD = "poeflow: 1\nsteps:\n  a:\n    model: {}\n    prompt: hi\n    {}\n"
 
@@ -248,6 +250,34 @@ def test_documented_parameters_are_held_to_what_the_bot_declares(folder):
     assert folder.one("Writer-4", "params: {temperature: 1.5, max_tokens: 9}") == [
         "Writer-4 does not take temperature: 1.5; it takes 0 to 1"
     ]
+
+
+@pytest.mark.parametrize(
+    "name", sorted((IGNORED & {*Params.__struct_encode_fields__}) - {"reasoning_effort"})
+)
+@pytest.mark.parametrize("key", ["params", "extra_body"])
+@pytest.mark.parametrize("model", ["Writer-4", "silent"])
+def test_what_poe_ignores_or_refuses_is_told(folder, name, key, model):
+    value = {"metadata": "{a: b}", "logit_bias": '{"1": 2}', "store": "true"}.get(name, "1")
+    value = "x" if name in ("user", "service_tier") else value
+    told = f"Poe ignores {name}, or refuses the request for it, as --offline does"
+    assert folder.one(model, f"{key}: {{{name}: {value}}}") == [
+        f"{told}; remove it, or ask a bot that declares it"
+    ]
+
+
+def test_what_poe_ignores_or_refuses_is_told_without_a_catalogue(tmp_path):
+    other = "  b: {model: x, provider: own, prompt: hi, params: {seed: 1}}\n"
+    flow = HEAD.format("Some-Bot", "params: {seed: 7}") + other
+    (tmp_path / "a.yaml").write_text(flow)
+    project = Project(tmp_path)
+    (problem,) = bot_problems(project, load_flow(project, "//a.yaml", shown="a.yaml").file)
+    assert (problem.level, problem.place.line) == ("warning", 6)
+
+
+def test_an_effort_that_a_bot_does_not_declare_is_told(folder):
+    (told,) = folder.one("Effort-6", "params: {reasoning_effort: high}")
+    assert told.startswith('Effort-6 has no parameter "reasoning_effort"; did you mean "output_')
 
 
 def test_parameters_of_aliases_and_defaults_are_told_where_they_stand(folder):
