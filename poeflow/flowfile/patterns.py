@@ -4,7 +4,7 @@ All patterns of users run here: in schemas, in `matches`, in templates, in the s
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import nlargest
 from itertools import islice
 from typing import Any, Final
@@ -153,3 +153,11 @@ def one_of(word: str, options: Iterable[str]) -> str:
         return f"it is not one of the {MAX_OPTIONS}+ known ones"
     more = ", ..." if len(names) > _SHOWN else ""
     return did_you_mean(word, names) or "known: " + ", ".join(names[:_SHOWN]) + more
+
+
+def empty_hint(path: Sequence[str | int]) -> str:
+    """Return what to do about a key without a value: of a step it does not undo a default."""
+    is_setting = path[2:] == ("system",) or (path[2:3] == ("params",) and path[3:] != ("stop",))
+    is_own = path[:1] == ("steps",) and is_setting
+    more = "; what a step is not to have goes from defaults: to the steps or aliases that have it"
+    return f"fill it, or remove the key{more if is_own else ''}"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from poeflow.flowfile.model import Defaults, Limits, ModelAlias, Output, Params, Retry, Step
-from poeflow.flowfile.patterns import did_you_mean, nearest, one_of
+from poeflow.flowfile.patterns import did_you_mean, empty_hint, nearest, one_of
 from poeflow.flowfile.yaml_messages import core_value, one_line_yaml, yaml_word
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.lazy_pattern import lazy_pattern
@@ -298,6 +298,7 @@ def message_and_hint(
             return f'the key "{missing}" is missing{where}', hint
         case "type":
             message, hint = _wrong_type(name, value, error.instance, written)
+            hint = empty_hint(path) if error.instance is None else hint
             return message, hint or _type_hint(error, path, written)
         case "enum":
             options = [str(option) for option in value]
@@ -315,7 +316,7 @@ def message_and_hint(
         case "pattern":
             return _wrong_shape(error, name, written)
         case "minLength" | "minItems":
-            return f"{name} is empty", "fill it, or remove the key"
+            return f"{name} is empty", empty_hint(path)
         case _:
             return _out_of_bounds(error, name, written)
 
@@ -390,7 +391,7 @@ def _wrong_type(name: str, value: Any, instance: Any, written: str) -> tuple[str
         allowed = allowed[:1]  # text is allowed too, but only as a template
     wanted = " or ".join(TYPE_WORDS[kind] for kind in allowed)
     if instance is None:
-        return f"{name} has no value; it must be {wanted}", "fill it, or remove the key"
+        return f"{name} has no value; it must be {wanted}", ""
     if name == "for_each" and type(instance) is int:
         return (
             f"for_each runs over items, not {instance}",

@@ -45,8 +45,8 @@ _CLOSING: Final = lazy_pattern(r"[}%#]\}")
 _INCLUDES: Final = lazy_pattern(r"\{%[-+]?\s*(include|import|from|extends)\b")
 _ALWAYS: Final = frozenset({"flow"})
 _PROSE: Final = ("prompt", "system", "render", "content", "rubric")
-_PATH: Final = lazy_pattern(r"[\w./-]+\.\w+")
-_TEMPLATE_PATH: Final = lazy_pattern(r"\.(?:md|txt|j2|jinja2?|prompt|tmpl)$")
+_PATH: Final = lazy_pattern(r"(file://|@)?([\w./-]+\.\w+)")
+_TEMPLATE_PATH: Final = lazy_pattern(r"\.(?:md|txt|j2|jinja2?|prompty?|tmpl)$")
 _MAY_BE_NO_TEXT: Final = lazy_pattern(
     r"\b(?:carry|previous|inputs)\b|\.(?:passed|used_default|all|data|media|tool_calls|verdicts|outputs|usage)\b"
 )
@@ -222,9 +222,10 @@ class _TemplateChecker:
             place = self._file.document.place(site.path)
             return TemplateFinding(site=site, problems=(Problem(place, error.message, error.hint),))
         own = (origin.path,) if site.file is not None else ()
+        other = tuple(self._format_warning(site, text))
         if site.raw or self._is_blank(site, text):
             blank = self._blank_problem(site) if self._is_blank(site, text) else ()
-            return TemplateFinding(site=site, files=own, problems=tuple(blank))
+            return TemplateFinding(site=site, files=own, problems=(*other, *blank))
         is_list = site.stage == "step" or site.path[-1] in ("messages", "few_shot")
         if is_list and site.use == "expression" and files_meant(text):
             return TemplateFinding(site=site)  # which is reported where lists are checked
@@ -240,6 +241,7 @@ class _TemplateChecker:
                 *(_early_problems(site, checked, self._derived(site)) if site.early else ()),
                 *self._limit_problems(site, globs),
                 *self._path_warning(site),
+                *other,
                 *self._secret_warnings(site, checked),
             ),
             is_late=self._is_late(site, checked),
@@ -276,11 +278,18 @@ class _TemplateChecker:
         if site.file is not None or key not in _PROSE or len(site.text) > _LONGEST_PATH:
             return
         written = site.text.strip()
-        is_path = _PATH.fullmatch(written) is not None
-        if is_path and (_TEMPLATE_PATH.search(written) or self._is_file(written)):
-            place = self._file.document.place(site.path)
-            hint = f"write {key}: {{file: {written}}}"
-            yield Problem(place, f'"{written}" is sent as this text', hint, "warning")
+        found = _PATH.fullmatch(written)
+        mark, path = ("", "") if found is None else found.groups("")
+        if not (mark == "file://" or _TEMPLATE_PATH.search(path) or self._is_file(path)):
+            return
+        place, hint = self._file.document.place(site.path), site.file_hint(path)
+        yield Problem(place, f'"{written}" is sent as this text', hint, "warning")
+
+    def _format_warning(self, site: Site, text: str) -> Iterator[Problem]:
+        """Warn about what another tool would read as settings and roles, and here is text."""
+        found = site.format_fault(text)
+        if found is not None and not {*_PROSE}.isdisjoint(site.path[-2:]):
+            yield Problem(self._file.document.place(site.path), *found, "warning")
 
     def _secret_warnings(self, site: Site, checked: CheckedTemplate) -> Iterator[Problem]:
         """Warn about secret inputs in texts that are not sent to a model as a message."""

@@ -54,6 +54,7 @@ LOCALE: Final = "set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
 TWIN: Final = "a file's name differs from it in Unicode form only"
 """The message for a missing name if another one looks the same."""
 _DRIVE: Final = lazy_pattern(r"[A-Za-z]:/")
+_ADDRESS: Final = lazy_pattern(r"/(https?):/(.+)")
 
 
 class FileProblem(PoeflowError):  # noqa: N818 - it becomes a Problem at the place that names the file
@@ -455,6 +456,9 @@ def _missing(canonical: str, path: Path, searches: Searches) -> tuple[str, str]:
     """Return what to say of a file that is not there, and what to do."""
     if path.is_symlink():
         return f"{canonical} is a link to nothing", "point it at a file of the project"
+    if (found := _ADDRESS.search(canonical)) is not None:
+        url = f"{found[1]}://{found[2]}"
+        return f"{url} is an address, not a file", f"attach it as {{url: {url}}}, or download it"
     message = f"{canonical} does not exist"
     if not searches.may_look_for_names():
         return message, "check the path"

@@ -26,6 +26,7 @@ from poeflow.templates.render import (
     render_value,
 )
 from poeflow.templates.template_errors import ONE_PATH
+from poeflow.templates.threads import format_fault, with_form
 
 Use = Literal["text", "expression", "path", "value"]
 Stage = Literal["shared", "form", "step", "instance", "answer"]
@@ -48,6 +49,14 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     raw: bool = False
     early: bool = False
     stage: Stage = "instance"
+
+    def file_hint(self, path: str) -> str:
+        """Return how its text is taken from the file at `path`."""
+        return f"write {self.path[-1]}: {with_form(path)}"
+
+    def format_fault(self, text: str) -> tuple[str, str] | None:
+        """Return a message and a hint if another tool would not send all of its text."""
+        return None if self.file is None else format_fault(text, self.file)
 
 
 def sites_of(file: FlowFile) -> Iterator[Site]:

@@ -1,4 +1,7 @@
-"""Conversations from data: rows become messages, or examples. Their texts are never templates."""
+"""Conversations from data: rows become messages, or examples. Their texts are never templates.
+
+Also what the prompt files of other tools have besides text.
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal
@@ -12,6 +15,21 @@ from poeflow.flowfile.schema_messages import hint_for_role
 Role = Literal["system", "user", "assistant", "tool"]
 _ROLES: Final = ("system", "user", "assistant", "tool")
 _HINT: Final = "write {role: user, content: ...}"
+_TEXT_HINT: Final = "write it as one text: parts are not taken; files are attachments: of the step"
+_PROMPT_FILES: Final = (".prompty", ".prompt")
+"""How the names of prompt files end that have settings and roles in them."""
+_SETTINGS: Final = frozenset(
+    {
+        *("model", "input", "inputs", "output", "outputs", "config", "parameters", "temperature"),
+        *("max_tokens", "sample", "authors", "template", "provider", "tools"),
+    }
+)
+"""Keys by which the front matter of such a file is known."""
+_ROLE_LINES: Final = frozenset(f"{role}:" for role in _ROLES)
+_OUR_FORM: Final = (
+    "keep only the prompt in the file: model: and params: are keys of the step,"
+    " and roles are messages: [{role: system, content: ...}]"
+)
 
 
 class RowError(ValueError):
@@ -55,7 +73,8 @@ def _message(index: int, row: Json) -> ThreadMessage:
         message = msgspec.convert({"content": row.get("content")} | given, ThreadMessage)
     except msgspec.ValidationError as error:
         key = str(error).rpartition("$.")[2].rstrip("`").partition("[")[0]
-        raise RowError(f"message {index} has {_wanted(key)}", _HINT) from None
+        hint = _TEXT_HINT if key == "content" else _HINT
+        raise RowError(f"message {index} has {_wanted(key)}", hint) from None
     fault = _fault(message)
     if fault:
         raise RowError(f"message {index} {fault}", _HINT)
@@ -99,3 +118,27 @@ def examples(rows: Iterable[Json], columns: ExampleFile) -> Iterator[tuple[str, 
                 hint = f"it has {', '.join(cells) or 'no names'}"
             raise RowError(f"example {index} has no user's and assistant's text", hint)
         yield user, assistant
+
+
+def format_fault(text: str, name: str) -> tuple[str, str] | None:
+    """Return a message and a hint if another tool would not send all of a text as a prompt.
+
+    That is so for front matter with settings, and lines with a role alone, in the file `name`.
+    """
+    marks: list[str] = []
+    body = text
+    end = text.find("\n---", 3) if text.startswith("---\n") else -1
+    if end > 0:
+        head, body = text[:end].split("\n"), text[end + len("\n---") :]
+        keys = {line.partition(":")[0] for line in head if ":" in line}
+        marks = ["front matter"] if keys & _SETTINGS else []
+    if marks or name.endswith(_PROMPT_FILES):
+        has_roles = any(line.rstrip() in _ROLE_LINES for line in body.split("\n"))
+        marks += ["role lines"] if has_roles else []
+    return (f"{name}: {' and '.join(marks)} are sent as text", _OUR_FORM) if marks else None
+
+
+def with_form(path: str) -> str:
+    """Return how the file at `path` is named as a text, and what to leave out of it."""
+    rest = ", and in the file the text alone: no front matter, no role lines"
+    return f"{{file: {path}}}{rest if path.endswith(_PROMPT_FILES) else ''}"

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poeflow.flowfile.model import ExampleFile
-from poeflow.templates.threads import RowError, ThreadMessage, examples, thread
+from poeflow.templates.threads import (
+    RowError,
+    ThreadMessage,
+    examples,
+    format_fault,
+    thread,
+)
 
 SCALAR = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 JSON = st.recursive(SCALAR, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
@@ -105,3 +111,21 @@ def test_any_rows_are_messages_and_examples_or_an_error(rows):
         assert [message.role for message in thread(rows)] == [row["role"] for row in rows]
     with contextlib.suppress(RowError):
         assert len(list(examples(rows, ExampleFile(file="x")))) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "marks"),
+    [
+        ("---\nmodel: x\n---\nhi\n", "a.md", ["front matter"]),
+        ("---\ninputs:\n  a: 1\n---\nsystem:\nhi\n", "a.md", ["front matter", "role lines"]),
+        ("user:\nhi\n", "a.prompty", ["role lines"]),
+        ("user:\nhi\n", "a.md", []),
+        ("---\ntitle: x\n---\nhi\n", "a.md", []),
+        ("---\nmodel: x\n", "a.md", []),
+        ("model: x\n---\nhi\n", "a.md", []),
+    ],
+)
+def test_what_only_other_tools_read_as_no_text(text, name, marks):
+    found = format_fault(text, name)
+    told = f"{name}: {' and '.join(marks)} are sent as text"
+    assert (None if found is None else found[0]) == (told if marks else None)
