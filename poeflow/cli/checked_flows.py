@@ -138,7 +138,7 @@ def prove(
             ci.report_status(checkup, (), faults=(str(error),), level="error")
             continue
         ci.report_status(checkup, proof.statuses, faults=proof.faults, level="error")
-        for line in proof.reasons or ["current"]:
+        for line in (*(proof.reasons or ["current"]), *proof.advice):
             say(f"{checkup.shown}: {line}")
         codes += [StaleError.exit_code] * bool(proof.reasons)
     return most_serious(codes)

@@ -23,15 +23,20 @@ from poeflow.operations.recording import lengths_in
 from poeflow.operations.run_context import run_context
 from poeflow.operations.run_options import RunOptions, quiet_options, user_config
 from poeflow.operations.state import workspace_of
+from poeflow.planning.checked import Checked
 from poeflow.planning.plan import Plan, Planner
 from poeflow.project.project import Project
-from poeflow.records import InstanceState, InstanceStatus, step_of
+from poeflow.records import InstanceState, InstanceStatus, path_of, step_of
 from poeflow.store.git import Git
 from poeflow.store.lock.entries import LockEntry
 from poeflow.store.lockfile import Lock
 
 MANY: Final = 20
 """From so many more instances of a step on that are alike, only the first is named."""
+TOLERATED: Final = (
+    "what failed, and continue_on_error passes over, no lock proves: each run tries it again;"
+    " mend it, or skip it with if:"
+)
 
 
 def statuses_of(found: Checkup, options: RunOptions) -> tuple[InstanceStatus, ...]:
@@ -73,10 +78,19 @@ def _with_earlier_name(
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the lock proves a flow current: `statuses` of its instances, and other `faults`."""
+    """Whether the lock proves a flow current: `statuses` of its instances, and other `faults`.
+
+    `tolerant` are steps with instances that are not current, and whose failures a run passes over.
+    """
 
     faults: tuple[str, ...] = ()
     statuses: tuple[InstanceStatus, ...] = ()
+    tolerant: frozenset[str] = frozenset()
+
+    @property
+    def advice(self) -> list[str]:
+        """What to do about failures that no lock proves, in lines."""
+        return [f"{step}: {TOLERATED}" for step in sorted(self.tolerant)]
 
     @property
     def reasons(self) -> list[str]:
@@ -116,10 +130,29 @@ def proof_of(found: Checkup, options: RunOptions) -> Proof:
         to_do = "run the flow offline" if options.offline else "run the flow and commit it"
         return Proof(faults=(f"{lock.shown} does not exist; {to_do}",))
     is_same = stored.inputs == inputs_hash(plan)
+    statuses = asyncio.run(_survey(found, whole, plan, planner, (stored,)))
     return Proof(
         faults=() if is_same else ("the inputs are not those of the lock",),
-        statuses=asyncio.run(_survey(found, whole, plan, planner, (stored,))),
+        statuses=statuses,
+        tolerant=frozenset(
+            step_of(one.id)
+            for one in statuses
+            if one.state in ("new", "stale") and _is_tolerant(plan.checked, one.id)
+        ),
     )
+
+
+def _is_tolerant(checked: Checked, instance: str) -> bool:
+    """Whether a run goes on if an instance, or one that it is part of, fails."""
+    used: Checked | None = checked
+    for step in path_of(instance):
+        if used is None:
+            break
+        flow = used.file.flow
+        if step in flow.steps and flow.steps[step].continue_on_error:
+            return True
+        used = used.children.get(step)
+    return False
 
 
 def stored_requests(found: Checkup, options: RunOptions) -> dict[str, Json]:

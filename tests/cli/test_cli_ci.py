@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from poeflow.operations.status import TOLERATED
 from poeflow.simulator.server import Simulator
 
 FLOW = """\
@@ -528,3 +529,20 @@ def test_scores_and_verdicts_are_in_all_that_ci_reads(desk):
     told = {line.partition(":")[0]: line for line in log.stderr.splitlines()}
     assert told["row[bad]"].endswith(" tokens, score 0.25")
     assert "score" not in told["row[good]"] + told["sure"]
+
+
+def test_a_proof_says_why_a_failure_that_is_passed_over_is_never_current(scripted):
+    rows = "for_each: [good, bad], prompt: '{{ item }}', continue_on_error: true"
+    flow = f"poeflow: 1\nsteps:\n  row: {{model: GPT-5.2, {rows}}}\n"
+    scripted.write("a.yaml", flow)
+    assert scripted.run("run", "a.yaml").returncode == 0
+    done = scripted.run("run", "a.yaml", "--locked")
+    assert done.returncode == 4
+    assert done.stderr.splitlines() == [
+        "a.yaml: row[bad]: new: the lock does not have it",
+        f"a.yaml: row: {TOLERATED}",
+    ]
+    scripted.write("a.yaml", flow.replace("model:", "if: item == 'good', model:"))
+    assert scripted.run("run", "a.yaml").returncode == 0
+    done = scripted.run("run", "a.yaml", "--locked")
+    assert (done.returncode, done.stderr) == (0, "a.yaml: current\n")

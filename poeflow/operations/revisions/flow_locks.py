@@ -114,7 +114,7 @@ def proof_of_all(found: Checkup, options: RunOptions) -> Proof:
         return proof_of(found, options)
     own = proof_of(found, options) if project.has(lock_path(file.path)) else Proof()
     faults = [line for lock in locks for line in _faults(found, lock, options)]
-    return Proof(faults=(*own.faults, *faults), statuses=own.statuses)
+    return msgspec.structs.replace(own, faults=(*own.faults, *faults))
 
 
 def _faults(found: Checkup, lock: InputsLock, options: RunOptions) -> list[str]:
