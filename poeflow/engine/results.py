@@ -124,10 +124,9 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it fails an expectation of its step."""
         return any(verdict.is_failure for verdict in self.verdicts)
 
-    @property
-    def is_failing_sample(self) -> bool:
-        """Whether it fails as one of several samples: so it does if a default stands in for it."""
-        return bool(self.unread) or self.is_failing
+    def fails(self, *, is_sample: bool) -> bool:
+        """Whether it fails; as one of several samples also if a default stands in for it."""
+        return self.is_failing or (is_sample and bool(self.unread))
 
     @property
     def reading(self) -> Reading:
@@ -223,7 +222,7 @@ def _refuse_samples(results: Sequence[StepResult], *, wanted: float) -> None:
 
     `wanted` is the share that must.
     """
-    missed = [one for one in results if one.is_failing_sample]
+    missed = [one for one in results if one.fails(is_sample=True)]
     passed = len(results) - len(missed)
     if passed / len(results) >= wanted:
         return
@@ -287,7 +286,7 @@ def best_of(
         return msgspec.structs.replace(first, stored=len(results), judged=judged)
     if step.expect:
         _refuse_samples(results, wanted=samples_of(step).pass_rate)
-    best = next((one for one in results if not one.is_failing_sample), results[0])
+    best = next((one for one in results if not one.fails(is_sample=True)), results[0])
     source: Source = "asked" if any(one.source == "asked" for one in results) else best.source
     return msgspec.structs.replace(best, source=source, samples=tuple(results))
 

@@ -319,9 +319,7 @@ class StepRunner:
         is_sample = samples_of(spec).count > 1
 
         def is_failing(found: StepResult | NoResult) -> bool:
-            if not isinstance(found, StepResult):
-                return False
-            return found.is_failing_sample if is_sample else found.is_failing
+            return isinstance(found, StepResult) and found.fails(is_sample=is_sample)
 
         return self._run_state.asker.answer_twice(
             lambda taken: self._ask(work.attempt(taken)),
