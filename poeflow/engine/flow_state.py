@@ -66,13 +66,7 @@ class FlowState:
             schemas=self.schemas,
             accepting=run_state.accepting,
         )
-        self.stored = StoredResults(
-            plan,
-            context,
-            self.schemas,
-            self.freshness,
-            same_request=run_state.lock_update.entries_of_request,
-        )
+        self.stored = StoredResults(plan, context, self.schemas, self.freshness)
         self.statuses = Statuses(
             plan,
             self.freshness,

@@ -55,7 +55,7 @@ class Freshness:
     ) -> None:
         self._plan = plan
         self._context = context
-        self._lock_update = lock_update
+        self.lock_update = lock_update
         self._outcomes = outcomes
         self._name = name
         self._accepting = accepting
@@ -77,7 +77,7 @@ class Freshness:
 
     def entry(self, instance: StepInstance) -> LockEntry | None:
         """Return the last run's entry of an instance."""
-        return self._lock_update.entry(self._name(instance.id))
+        return self.lock_update.entry(self._name(instance.id))
 
     def forget(self, instance: StepInstance) -> None:
         """Delete the recipe of an instance that has ended."""
@@ -134,7 +134,7 @@ class Freshness:
         name = self._name(instance.id)
         if self._context.selection.refreshes(name):
             return None
-        candidates = self._lock_update.candidates(name)
+        candidates = self.lock_update.candidates(name)
         if self._accepting is None and not candidates:
             return None
         recipe = self.recipe(instance, upstream)
@@ -158,7 +158,7 @@ class Freshness:
 
         None if the lock has not several, or its files are edited or not there.
         """
-        if len(self._lock_update.candidates(self.name(instance))) == 1:
+        if len(self.lock_update.candidates(self.name(instance))) == 1:
             return None
         proof = self.current_proof(instance, upstream)
         is_chosen = proof is not None and bool(proof.entry.outputs) and not proof.edited
@@ -231,7 +231,7 @@ class Freshness:
         recipe = self.recipe(instance, upstream)
         if recipe is None or self._context.selection.refreshes(name):
             return None
-        for entry in self._lock_update.candidates(name):
+        for entry in self.lock_update.candidates(name):
             then, now = lock_entries.moved_text(entry, instance), instance.save
             misfits = lock_entries.misfits(self._plan, self._context, instance, entry)
             if then is None or now is None or len(misfits) > 1:
@@ -286,8 +286,8 @@ class Freshness:
         instance that repeats the flow holds the rest of what decides them.
         """
         found: dict[str, LockProof] = {}
-        for name in self._lock_update.names_beginning(f"{self.name(instance)}#"):
-            entry = self._lock_update.entry(name)
+        for name in self.lock_update.names_beginning(f"{self.name(instance)}#"):
+            entry = self.lock_update.entry(name)
             if entry is not None:
                 read = self._recipes.reread(lock_entries.reads_in(entry))
                 is_same = all(entry.parts[part] == one[:PART] for part, one in read.items())
@@ -307,7 +307,7 @@ class Freshness:
         Of those that still fit, else of all. None if there is none.
         """
         own = self.entry(instance)
-        found = self._lock_update.candidates(self.name(instance))
+        found = self.lock_update.candidates(self.name(instance))
         is_open = len(found) > 1 or own not in found
         recipe = self.recipe(instance, upstream) if found and is_open else None
         if recipe is None:
@@ -328,7 +328,7 @@ class Freshness:
 
         In a repeated step the whole recipe decides which turn counts.
         """
-        found = self._lock_update.candidates(self.name(instance))
+        found = self.lock_update.candidates(self.name(instance))
         recipe = self.recipe(instance, upstream) if found else None
         if recipe is None:
             return ()

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from poeflow.answers.media_links import edited_media, is_media_name
+from poeflow.answers import media_links
 from poeflow.answers.schemas import Schema
 from poeflow.bots import is_snapshot, other_name
 from poeflow.digest import (
@@ -246,7 +246,7 @@ def whole_result(entry: LockEntry, result: StepResult) -> StepResult | None:
 
 def _orders_of_media(entry: LockEntry) -> Iterator[tuple[str, ...]]:
     """Yield the media of an entry in each order, if they are few: the lock has them by name."""
-    media = tuple(filter(is_media_name, entry.outputs))
+    media = tuple(filter(media_links.is_media_name, entry.outputs))
     return itertools.permutations(media) if len(media) <= _FEW else iter((media,))
 
 
@@ -309,7 +309,7 @@ def misfits(
     if is_skipped or not instance.is_ready or (folder is None and save is None and not env):
         return ()
     moved = [] if save is None or save in entry.outputs else [save]
-    drawn = {path.rpartition("/")[0] for path in filter(is_media_name, entry.outputs)}
+    drawn = {path.rpartition("/")[0] for path in filter(media_links.is_media_name, entry.outputs)}
     moved += [] if folder is None or drawn <= {folder} else [f"{folder}/"]
     variables = changed_variables(context, env or (), entry)
     changed = tuple(f"env {name} changed" for name in variables)
@@ -320,7 +320,7 @@ def moved_text(entry: LockEntry, instance: StepInstance) -> str | None:
     """Return the path of an entry's own text if its step saves that to another one now."""
     if instance.save is None or instance.save in entry.outputs or entry.accepted is not None:
         return None
-    texts = [path for path in entry.outputs if not is_media_name(path)]
+    texts = [path for path in entry.outputs if not media_links.is_media_name(path)]
     return texts[0] if len(texts) == 1 else None
 
 
@@ -431,7 +431,7 @@ def digest_of(entry: LockEntry | Before, attribute: str | None, status: str = ""
     match attribute:
         case "status":
             return sha256_of_json(status)
-        case "media" if files and (edited := edited_media(files)):
+        case "media" if files and (edited := media_links.edited_media(files)):
             return sha256_of_json([entry.result, *edited])
         case "reasoning" | "usage" | "verdicts" | "score" | "passed" | "used_default":
             return entry.extras or ""
@@ -439,7 +439,9 @@ def digest_of(entry: LockEntry | Before, attribute: str | None, status: str = ""
             whole = entry.conversation if isinstance(entry, LockEntry) else None
             return whole or sha256_of_json([entry.request, entry.text])
         case None | "all":
-            return sha256_of_json([status, entry.result, entry.extras, *edited_media(files)])
+            return sha256_of_json(
+                [status, entry.result, entry.extras, *media_links.edited_media(files)]
+            )
         case _:
             return entry.result or sha256_of_json(status)
 

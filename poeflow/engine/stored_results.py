@@ -1,6 +1,6 @@
 """Results of the last run, loaded from an output file or the cache."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -39,19 +39,10 @@ _IN_NO_FILE: Final = frozenset({"usage", "reasoning", "used_default"})
 
 
 class StoredResults:
-    """Finds the results of one flow's instances by their lock entries.
-
-    `same_request` returns the entries of all instances whose first request has a fingerprint.
-    """
+    """Finds the results of one flow's instances by their lock entries."""
 
     def __init__(
-        self,
-        plan: Plan,
-        context: RunContext,
-        schemas: AnswerSchemas,
-        freshness: Freshness,
-        *,
-        same_request: Callable[[str], Iterable[LockEntry]],
+        self, plan: Plan, context: RunContext, schemas: AnswerSchemas, freshness: Freshness
     ) -> None:
         self._flow = plan.flow
         specs = plan.steps.items()
@@ -64,7 +55,6 @@ class StoredResults:
         self._schemas = schemas
         self._freshness = freshness
         self._reads = ReadAttributes(plan.checked)
-        self._same_request = same_request
 
     def loaded(
         self, step: str, outcome: InstanceOutcome, *, is_read: bool = False
@@ -310,7 +300,7 @@ class StoredResults:
         if result is not None and agrees(entry, result):
             return result
         is_locked = result is not None and any(
-            agrees(one, result) for one in self._same_request(request)
+            agrees(one, result) for one in self._freshness.lock_update.entries_of_request(request)
         )
         if is_locked or self._flow.steps[step].kind != "model":
             return None

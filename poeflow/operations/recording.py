@@ -8,10 +8,10 @@ from typing import Final
 
 import msgspec
 
+from poeflow import errors
 from poeflow.digest import Json, json_pieces
 from poeflow.engine.asking.context import exit_code_of
 from poeflow.engine.lock_update import Length
-from poeflow.errors import BUG, DiskError, PoeflowError
 from poeflow.events import Event, LeavingError, RunFinished, ignore, leaving
 from poeflow.operations.check import Checkup
 from poeflow.operations.run_options import RunOptions, warner
@@ -76,7 +76,7 @@ async def recording(
         try:
             yield begun
         except BaseException as error:
-            reason = str(error) if isinstance(error, PoeflowError) else ""
+            reason = str(error) if isinstance(error, errors.PoeflowError) else ""
             begun.close(exit_code_of(error, options.cut_short), reason)
             if isinstance(error, LeavingError):
                 raise error.error from None
@@ -116,7 +116,7 @@ class Recording:
 
         `reason` is what that error says.
         """
-        end = self._end or RunEnd(exit_code=BUG, seconds=self._elapsed())
+        end = self._end or RunEnd(exit_code=errors.BUG, seconds=self._elapsed())
         if exit_code is not None:
             end = msgspec.structs.replace(end, exit_code=exit_code, reason=reason)
         self.recorder.ended(end)
@@ -159,7 +159,7 @@ def last_outputs(found: Checkup, options: RunOptions) -> Mapping[str, Json]:
     )
     try:
         rows = workspace.history(ignore).runs(wanted)
-    except DiskError:
+    except errors.DiskError:
         return {}
     return rows[0].end.outputs if rows and rows[0].end is not None else {}
 
@@ -173,7 +173,7 @@ def lengths_in(
         history = workspace.history(ignore)
         try:
             found = history.lengths(plan.file.path, simulated=options.offline)
-        except DiskError:
+        except errors.DiskError:
             return {}
         return {name: Length(*known) for name, known in found.items()}
 

@@ -17,7 +17,6 @@ from poeflow.flowfile.yaml_tree import MAX_BYTES, KeyPath
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.checked import Checked, Claim
 from poeflow.planning.run_inputs import input_faults
-from poeflow.planning.template_checks import MAX_PATTERNS
 from poeflow.planning.used_flows import ONCE, Repetition
 from poeflow.problems import Place, Problem
 from poeflow.project.attachment_files import AttachmentSource, Found, check_total, find
@@ -26,6 +25,7 @@ from poeflow.project.output_paths import PathKinds, check_output_path, claim_of
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.reader import Reader
 from poeflow.templates.sites import has_template
+from poeflow.templates.work_budget import MAX_PATTERNS
 
 
 class FoundAttachments(msgspec.Struct, frozen=True, kw_only=True):

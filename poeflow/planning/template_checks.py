@@ -8,24 +8,22 @@ import msgspec
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import is_fan_out
 from poeflow.lazy_pattern import lazy_pattern
+from poeflow.planning import attributes
 from poeflow.planning.attributes import (
     FIELDS_OF_FLOW,
     Fields,
     NamedFiles,
     Names,
-    conditions_of,
     fields_before_grouping,
     fields_of,
     fields_of_answer,
     instance_names,
     kinds_of_values,
-    results_of,
-    shapes_of,
-    words_of,
 )
 from poeflow.planning.fan_out import Tables, files_meant
 from poeflow.problems import MAX_PROBLEMS, Problem, errors_only
 from poeflow.project.project import FileProblem, Project
+from poeflow.templates import work_budget
 from poeflow.templates.environment import Environment
 from poeflow.templates.names import check_expression, check_template
 from poeflow.templates.reader import Origin
@@ -33,16 +31,6 @@ from poeflow.templates.scopes import VERDICT_ATTRIBUTES, CheckedTemplate, Refere
 from poeflow.templates.sites import Site, name_site, site_text, sites_of
 from poeflow.templates.template_errors import NonTextFinder
 
-MAX_CODE: Final = 512 * 1024
-"""How many characters of template code one flow may have, included files counted."""
-MAX_PATTERNS: Final = 200
-"""How many different file patterns one flow may have."""
-_BRACES: Final = 4
-_LEAST: Final = 50
-"""The least a template counts for: compiling even the shortest takes a third of a millisecond."""
-_OPENING: Final = lazy_pattern(r"\{[{%#]")
-_CLOSING: Final = lazy_pattern(r"[}%#]\}")
-_INCLUDES: Final = lazy_pattern(r"\{%[-+]?\s*(include|import|from|extends)\b")
 _ALWAYS: Final = frozenset({"flow"})
 _PROSE: Final = ("prompt", "system", "render", "content", "rubric")
 _PATH: Final = lazy_pattern(r"(file://|@)?([\w./-]+\.\w+)")
@@ -136,11 +124,11 @@ def _scope_of(
         inputs=frozenset(file.flow.inputs),
         steps=frozenset(file.flow.steps),
         fan_outs=frozenset(name for name, step in file.flow.steps.items() if is_fan_out(step)),
-        results=results_of(file.flow),
+        results=attributes.results_of(file.flow),
         outputs=outputs,
         derived_inputs=derived_inputs,
         result_kinds=tables.kinds_of_results(),
-        words=words_of(file.flow),
+        words=attributes.words_of(file.flow),
     )
 
 
@@ -165,7 +153,7 @@ class _TemplateChecker:
         self._project = project
         self._file = file
         self._environment = environment
-        self._code_budget = CodeBudget()
+        self._code_budget = work_budget.CodeBudget()
         self._scope = scope
         inputs = file.flow.inputs
         self._secrets = frozenset(name for name, spec in inputs.items() if spec.secret)
@@ -176,7 +164,7 @@ class _TemplateChecker:
             name: fields_before_grouping(step, tables.items(name)) for name, step in steps.items()
         }
         self._kinds = tables.kinds()
-        self._shapes = shapes_of(file.flow)
+        self._shapes = attributes.shapes_of(file.flow)
         self._ensured = {name: self._ensured_in(name) for name in steps}
         self._known: dict[tuple[object, ...], CheckedTemplate] = {}
         self._named_files = NamedFiles(project, file, environment)
@@ -347,7 +335,7 @@ class _TemplateChecker:
     def _ensured_in(self, step: str) -> frozenset[str]:
         """Return the ways to values that the conditions of a step ensure in its texts."""
         ensured = frozenset[str]()
-        for path, text in conditions_of(self._file.flow, step):
+        for path, text in attributes.conditions_of(self._file.flow, step):
             if _TESTS_PRESENCE.search(text):
                 origin = Origin(path=self._file.path, locate=self._file.document.locator(path))
                 ensured |= check_expression(self._environment, text, origin, self._scope).ensured
@@ -419,11 +407,13 @@ class _TemplateChecker:
 
     def _limit_problems(self, site: Site, globs: tuple[str, ...]) -> Iterator[Problem]:
         if self.is_spent:
-            message = f"the templates of this flow have over {MAX_CODE:,} characters of code"
+            message = (
+                f"the templates of this flow have over {work_budget.MAX_CODE:,} characters of code"
+            )
             yield Problem(self._file.document.place(site.path), message, "split the flow")
         elif not self._code_budget.covers_patterns(globs):
             self.is_spent = True
-            message = f"the templates of this flow have over {MAX_PATTERNS} patterns"
+            message = f"the templates of this flow have over {work_budget.MAX_PATTERNS} patterns"
             place = self._file.document.place(site.path)
             yield Problem(place, message, "use fewer, wider ones")
 
@@ -472,34 +462,3 @@ def _late_references(checked: CheckedTemplate, derived: frozenset[str]) -> Itera
         is_derived = not is_result and reference.name in derived
         if reference.kind == "step" or is_derived:
             yield reference
-
-
-class CodeBudget:
-    """How much more template code and how many patterns one flow may have."""
-
-    def __init__(self) -> None:
-        self._left = MAX_CODE
-        self._patterns: set[str] = set()
-
-    def covers(self, text: str, included: Iterable[str] = ()) -> bool:
-        """Count a template and its included texts; return whether they are within the limit."""
-        self._left -= _code(text)
-        if "{%" in text and _INCLUDES.search(text):
-            self._left -= sum(map(_code, included))
-        return self._left >= 0
-
-    def covers_patterns(self, patterns: Iterable[str]) -> bool:
-        self._patterns.update(patterns)
-        return len(self._patterns) <= MAX_PATTERNS
-
-
-def _code(text: str) -> int:
-    """Return how many characters of `text` are in braces, the braces included."""
-    pieces = _OPENING.split(text)[1:]
-    if not pieces:
-        return 0
-    total = _BRACES * len(pieces)
-    for piece in pieces:
-        end = _CLOSING.search(piece)
-        total += end.start() if end else len(piece)
-    return max(total, _LEAST)

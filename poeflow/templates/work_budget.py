@@ -1,4 +1,7 @@
-"""Limits the work of renderings: steps, the size of values, the memory they use, and their keys."""
+"""Limits the work of renderings: steps, the size of values, the memory they use, and their keys.
+
+Limits, too, how much code the templates of a flow have, which is checked before.
+"""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -7,6 +10,18 @@ from typing import Any, Final
 
 from jinja2.utils import Namespace
 
+from poeflow.lazy_pattern import lazy_pattern
+
+MAX_CODE: Final = 512 * 1024
+"""How many characters of template code one flow may have, included files counted."""
+MAX_PATTERNS: Final = 200
+"""How many different file patterns one flow may have."""
+_BRACES: Final = 4
+_LEAST: Final = 50
+"""The least a template counts for: compiling even the shortest takes a third of a millisecond."""
+_OPENING: Final = lazy_pattern(r"\{[{%#]")
+_CLOSING: Final = lazy_pattern(r"[}%#]\}")
+_INCLUDES: Final = lazy_pattern(r"\{%[-+]?\s*(include|import|from|extends)\b")
 MAX_STEPS: Final = 1_000_000
 MAX_OUTPUT: Final = 8 * 1024 * 1024
 MAX_MEMORY: Final = 128 * 1024 * 1024
@@ -284,3 +299,34 @@ def _check(key: Any, numbers: int) -> None:
         raise OverBudgetError(
             f"a mapping has over {MAX_NUMBERS:,} keys that are numbers; write them as texts"
         )
+
+
+class CodeBudget:
+    """How much more template code and how many patterns one flow may have."""
+
+    def __init__(self) -> None:
+        self._left = MAX_CODE
+        self._patterns: set[str] = set()
+
+    def covers(self, text: str, included: Iterable[str] = ()) -> bool:
+        """Count a template and its included texts; return whether they are within the limit."""
+        self._left -= _code(text)
+        if "{%" in text and _INCLUDES.search(text):
+            self._left -= sum(map(_code, included))
+        return self._left >= 0
+
+    def covers_patterns(self, patterns: Iterable[str]) -> bool:
+        self._patterns.update(patterns)
+        return len(self._patterns) <= MAX_PATTERNS
+
+
+def _code(text: str) -> int:
+    """Return how many characters of `text` are in braces, the braces included."""
+    pieces = _OPENING.split(text)[1:]
+    if not pieces:
+        return 0
+    total = _BRACES * len(pieces)
+    for piece in pieces:
+        end = _CLOSING.search(piece)
+        total += end.start() if end else len(piece)
+    return max(total, _LEAST)

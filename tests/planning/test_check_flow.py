@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from poeflow.answers.schemas import MAX_PARTS
 from poeflow.flowfile.load import load_flow
 from poeflow.planning.flow_check import Checked, check
-from poeflow.planning.template_checks import MAX_CODE, MAX_PATTERNS, CodeBudget
 from poeflow.project.project import Project
 from poeflow.templates.environment import Environment
 from poeflow.templates.reader import ProjectReader
 from poeflow.templates.template_errors import RAW
+from poeflow.templates.work_budget import MAX_CODE, MAX_PATTERNS, CodeBudget
 
 HEAD = "poeflow: 1\ndefaults: {model: Bot}\nsteps:\n"
 
