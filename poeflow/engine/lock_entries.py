@@ -356,6 +356,8 @@ def proof_of_files(
     if not entry.outputs and entry.accepted is None:
         return LockProof(entry)
     looks = looks_of(context, entry)
+    if entry.accepted is None and all(look == "same" for look in looks.values()):
+        return LockProof(entry)
     edited = {path: look for path, look in looks.items() if look in EDITED}
     conflicts = tuple(
         path

@@ -1,6 +1,6 @@
 """Warnings about parameters, attachments and tools that a bot does not list as supported."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import PurePosixPath
@@ -19,6 +19,7 @@ from poeflow.flowfile.step_settings import (
     POE,
     Settings,
     attachments_of,
+    given_params,
     is_asking,
     judge_settings,
     judges_of,
@@ -160,6 +161,8 @@ def _ignored(file: FlowFile, catalogue: Catalogue | None) -> Iterator[Problem]:
 
     No catalogue need be stored to know those.
     """
+    if not _has_ignored(file.flow):
+        return  # to look up the settings of every model would take long
     seen: set[KeyPath] = set()
     for use in islice(model_uses(file.flow), _MAX_CHECKED):
         settings = use.settings
@@ -172,6 +175,20 @@ def _ignored(file: FlowFile, catalogue: Catalogue | None) -> Iterator[Problem]:
             message = f"Poe ignores {name}, or refuses the request for it, as --offline does"
             place = file.document.key_place(given[name].path)
             yield _warning(place, message, "remove it, or ask a bot that declares it")
+
+
+def _has_ignored(flow: Flow) -> bool:
+    """Whether a parameter that Poe ignores is anywhere in a flow."""
+    own = flow.defaults
+    return (
+        _is_any_ignored(own.params, own.extra_body)
+        or any(_is_any_ignored(one.params, one.extra_body) for one in flow.models.values())
+        or any(_is_any_ignored(one.params, one.extra_body) for one in flow.steps.values())
+    )
+
+
+def _is_any_ignored(params: Params, extra_body: Mapping[str, Json]) -> bool:
+    return not (_IGNORED.isdisjoint(given_params(params)) and _IGNORED.isdisjoint(extra_body))
 
 
 def unpinned_models(file: FlowFile) -> Iterator[Problem]:
