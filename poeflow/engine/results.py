@@ -11,7 +11,6 @@ from poeflow.client.messages import Message
 from poeflow.digest import Json
 from poeflow.engine.asking.asker import NotHere, ToBeAsked, UnusableAnswerError
 from poeflow.engine.asking.spending import Spent
-from poeflow.engine.asking.turns import Turns
 from poeflow.errors import PoeflowError, StepError
 from poeflow.events import Source, Verdict
 from poeflow.flowfile.model import Expectation, Step, StepKind
@@ -62,40 +61,6 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     expected: Sequence[Expectation] = ()
     unread: str = ""
     answer: str | None = None
-
-    @classmethod
-    def of_turns(
-        cls, turns: Turns, *, expected: Sequence[Expectation], is_continued: bool
-    ) -> "StepResult":
-        """Return the result of an instance that took turns.
-
-        `expected` is what its verdicts are about, if anything reads them; the conversation is part
-        of the result if it `is_continued`.
-        """
-        first, dialogue = turns.first.first, turns.last
-        completion, reading = dialogue.last.completion, dialogue.reading
-        message, usage = completion.message, completion.usage
-        return cls(
-            text=reading.text,
-            source=dialogue.last.source,
-            data=reading.data,
-            value=reading.value,
-            media=turns.media,
-            files=turns.files,
-            reasoning=message.reasoning or reading.reasoning,
-            tool_calls=tuple(call.to_param() for call in message.tool_calls or ()),
-            usage=None if usage is None else usage.counted(),
-            model=completion.model,
-            response_id=completion.id,
-            verdicts=dialogue.verdicts,
-            expected=expected,
-            fingerprint=first.fingerprint,
-            request=first.request,
-            answered_by=dialogue.first.answered_by,
-            unread="; ".join(dialogue.unread),
-            answer=completion.text if dialogue.unread else None,
-            conversation=dialogue.messages if is_continued else (),
-        )
 
     @property
     def prompt_tokens(self) -> int | None:

@@ -9,6 +9,7 @@ import msgspec
 
 from poeflow.answers.media_links import is_media_name
 from poeflow.answers.reasoning import split_reasoning
+from poeflow.engine import results
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.asker import ToBeAsked
 from poeflow.engine.asking.composer import Composer
@@ -25,16 +26,10 @@ from poeflow.engine.asking.request import ModelRequest
 from poeflow.engine.asking.turns import Turns, unread_warning
 from poeflow.engine.lock_entries import contradict
 from poeflow.engine.recipe import read_parts
-from poeflow.engine.results import (
-    NoResult,
-    StepResult,
-    Unknown,
-    best_of,
-    refuse_failing,
-)
+from poeflow.engine.results import NoResult, StepResult, Unknown
 from poeflow.engine.run_state import RunState
 from poeflow.engine.saver import EditedFile
-from poeflow.engine.step_state import StepInput
+from poeflow.engine.step_state import StepInput, result_of_turns
 from poeflow.engine.stored_results import StoredResults
 from poeflow.errors import StepError
 from poeflow.events import Verdict
@@ -101,7 +96,7 @@ class StepRunner:
                     else:
                         result = self._told(work, await self._asked(work))
                     if isinstance(result, StepResult) and result.verdicts:
-                        refuse_failing(result, kind=kind)
+                        results.refuse_failing(result, kind=kind)
             return await self._save(work, result) if isinstance(result, StepResult) else result
 
     def to_be_asked(self, work: StepInput, *, has_answers: bool) -> ToBeAsked | None:
@@ -255,7 +250,7 @@ class StepRunner:
         if result.is_failing and self._run_state.asker.mends(work.name):
             return None
         self._told(work, result)
-        refuse_failing(result, kind=spec.kind)
+        results.refuse_failing(result, kind=spec.kind)
         return result
 
     def _expectations(self, work: StepInput) -> Expectations:
@@ -271,7 +266,7 @@ class StepRunner:
         spec = self._steps[work.step]
         inputs = [self._sample_input(work, number) for number in range(samples_of(spec).count)]
         found = await asyncio.gather(*map(self._ask_sample, inputs), return_exceptions=True)
-        result = best_of(found, spec)
+        result = results.best_of(found, spec)
         if not isinstance(result, StepResult):
             return result
         files = dict(result.files)
@@ -497,4 +492,4 @@ class StepRunner:
 
     def _result(self, step: str, turns: Turns) -> StepResult:
         expected, is_continued = self._read_expectations.get(step, ()), step in self._continued
-        return StepResult.of_turns(turns, expected=expected, is_continued=is_continued)
+        return result_of_turns(turns, expected=expected, is_continued=is_continued)

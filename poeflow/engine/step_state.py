@@ -10,9 +10,11 @@ import msgspec
 from poeflow.client.messages import Message
 from poeflow.digest import Json, sha256_of_json
 from poeflow.engine.asking.request import AskPolicy, OlderAnswer, TakenAnswers
+from poeflow.engine.asking.turns import Turns
 from poeflow.engine.lock_entries import LockProof, digest_of, old_digest_of
-from poeflow.engine.results import UNJUDGED, InstanceOutcome, Status
+from poeflow.engine.results import UNJUDGED, InstanceOutcome, Status, StepResult
 from poeflow.events import Purpose
+from poeflow.flowfile.model import Expectation
 from poeflow.flowfile.step_settings import Settings
 from poeflow.planning.instances import StepInstance
 from poeflow.store.lock.entries import LockEntry
@@ -113,6 +115,40 @@ class Ready(msgspec.Struct, frozen=True):
     values: Values
     upstream: InstanceOutcome | None
     reads: Reads
+
+
+def result_of_turns(
+    turns: Turns, *, expected: Sequence[Expectation], is_continued: bool
+) -> StepResult:
+    """Return the result of an instance that took turns.
+
+    `expected` is what its verdicts are about, if anything reads them; the conversation is part
+    of the result if it `is_continued`.
+    """
+    first, dialogue = turns.first.first, turns.last
+    completion, reading = dialogue.last.completion, dialogue.reading
+    message, usage = completion.message, completion.usage
+    return StepResult(
+        text=reading.text,
+        source=dialogue.last.source,
+        data=reading.data,
+        value=reading.value,
+        media=turns.media,
+        files=turns.files,
+        reasoning=message.reasoning or reading.reasoning,
+        tool_calls=tuple(call.to_param() for call in message.tool_calls or ()),
+        usage=None if usage is None else usage.counted(),
+        model=completion.model,
+        response_id=completion.id,
+        verdicts=dialogue.verdicts,
+        expected=expected,
+        fingerprint=first.fingerprint,
+        request=first.request,
+        answered_by=dialogue.first.answered_by,
+        unread="; ".join(dialogue.unread),
+        answer=completion.text if dialogue.unread else None,
+        conversation=dialogue.messages if is_continued else (),
+    )
 
 
 class StepUnderWay:
