@@ -248,7 +248,7 @@ class FlowRun:
         """Return an instance of the step that a step runs over, if they all failed."""
         under_way = None if source is None else self.state.under_way.get(source)
         outcomes = () if under_way is None else under_way.outcomes
-        is_vain = all(one is not None and one.blocks and not one.is_held_back for one in outcomes)
+        is_vain = all(one is not None and one.ending == "failed" for one in outcomes)
         return outcomes[0] if outcomes and is_vain else None
 
     def _culprit(self, step: str, source: str | None) -> InstanceOutcome | None:

@@ -158,7 +158,7 @@ class Freshness:
 
         None if the lock has not several, or its files are edited or not there.
         """
-        if len(self.lock_update.candidates(self.name(instance))) == 1:
+        if len(self.lock_update.candidates(self.name(instance))) < 2:
             return None
         proof = self.current_proof(instance, upstream)
         is_chosen = proof is not None and bool(proof.entry.outputs) and not proof.edited
@@ -291,10 +291,11 @@ class Freshness:
             if entry is not None:
                 read = self._recipes.reread(lock_entries.reads_in(entry))
                 is_same = all(entry.parts[part] == one[:PART] for part, one in read.items())
-                proof = lock_entries.proof_of_files(
-                    self._context, instance, entry, takes_sides=True
-                )
-                if proof is None or not is_same:
+                if not is_same:
+                    return None
+                context = self._context
+                proof = lock_entries.proof_of_files(context, instance, entry, takes_sides=True)
+                if proof is None:
                     return None
                 found[name] = proof
         return found

@@ -50,9 +50,9 @@ class LockProof(msgspec.Struct, frozen=True):
 
     `edited` are its files that are not poeflow's own, with their states; `conflicts` those with
     conflict marks of which one side is that of the entry. `stale` are the changes of a request that
-    is not sent, because an accepted file replaces its answer. `turns` are the proofs for all in
-    later turns of a flow that it repeats, by name. `moved_from` is the path of its text if its step
-    saves to another one than the lock has.
+    is not sent, because an accepted file replaces its answer, or its text only moves: `moved_from`
+    is the path of that then. `turns` are the proofs for all in later turns of a flow that it
+    repeats, by name.
     """
 
     entry: LockEntry

@@ -112,6 +112,8 @@ class Statuses:
         conflicts = tuple(f"{path[2:]} {_LACKING['conflict']}" for path in proof.conflicts)
         if conflicts and not proof.edited:
             return _status(name, "missing", conflicts)
+        if proof.moved_from is not None:
+            return _status(name, "stale", proof.stale or (f"{proof.moved_from[2:]} is to move",))
         if not proof.edited and not proof.stale:
             state: InstanceState = "fresh" if proof.entry.status == "ok" else "skipped"
             by, is_kept = other_model(proof.entry), proof.entry.accepted is not None
@@ -122,8 +124,6 @@ class Statuses:
             found = _status(name, state, (_ASKED_ALWAYS,), kinds=kinds, answered_by=by)
             return msgspec.structs.replace(found, most_calls=None) if is_read else found
         reasons = tuple(f"{path[2:]} {_EDITS[look]}" for path, look in proof.edited.items())
-        if proof.moved_from is not None:
-            return _status(name, "stale", proof.stale)
         if proof.stale:
             return _status(name, "stale", (*proof.stale, *reasons, "kept: edited by hand"))
         return _status(name, "edited", reasons)

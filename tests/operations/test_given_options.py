@@ -54,6 +54,10 @@ async def listen(_event): ...
         ),
         ({"limits": Limits(concurrency=0)}, f"limits.concurrency is 0{CONCURRENCY}"),
         (
+            {"limits": Limits(max_points=-1)},
+            "limits.max_points is -1; give a whole number, 0 or more",
+        ),
+        (
             {"limits": Limits(max_requests=-1)},
             "limits.max_requests is -1; give a whole number, 0 or more",
         ),

@@ -263,7 +263,7 @@ class Asker:
     def older_answers(self, request: ModelRequest) -> Iterator[tuple[OlderAnswer, Answer]]:
         """Yield the answers that earlier runs got to a request, the newest first.
 
-        They are the ends of conversations, as `stored_end`. None if this run has asked it again.
+        They are the ends of conversations, as `stored_end`. If this run has asked again, none is.
         """
         if bytes.fromhex(request.fingerprint) in self._replaced:
             return

@@ -182,9 +182,8 @@ class AnswerRules(msgspec.Struct, frozen=True, kw_only=True):
     """The rules for an answer.
 
     `expectations` and `judge` are None if the step expects nothing, `toolbox` if tool calls are the
-    result.
-    `is_whole` is whether every turn is needed, and not only the last one. `is_continued` is whether
-    another step continues the conversation.
+    result. `is_whole` is whether every turn is needed, and not only the last one. `is_continued` is
+    whether another step continues the conversation.
     """
 
     output: Output
