@@ -313,3 +313,15 @@ def test_a_loop_over_results_that_all_failed_needs_what_failed(online):
     assert "--keep-going" not in done.stderr
     again = online.run("run", "a.yaml", "--keep-going")
     assert again.stderr.splitlines()[-1].startswith("1 failed, 2 skipped in ")
+
+
+def test_a_loop_over_results_some_of_which_were_not_reached_does_not_need_what_failed(online):
+    flow = CHAINED.replace("[x]", "[x, y]")
+    online.write("a.yaml", flow % "it")
+    assert online.run("run", "a.yaml").returncode == 0
+    online.write("x.md", "mine")
+    online.write("a.yaml", flow % "more")
+    done = online.run("run", "a.yaml", "--concurrency", "1")
+    assert "a[y]: skipped, the run stopped when a[x] failed\n" in done.stderr
+    assert "b: skipped, the run stopped when a[x] failed\n" in done.stderr
+    assert "--keep-going to run them, too" in done.stderr

@@ -158,3 +158,18 @@ def test_an_answer_of_the_lock_that_is_not_expected_now_is_asked_again(bench, sc
     assert asked(bench, expecting)[0] == [], "the file has the text of the answer"
     sent, outcome = asked(bench, expecting, failed=True)
     assert (sent, outcome.exit_code) == (["A"], 0)
+
+
+JUDGED_LATE = """\
+- {match: {model: Claude-Sonnet-4.5, nth: 1}, fault: "400"}
+- {match: {model: Claude-Sonnet-4.5}, answer: {text: '{"reason": "no", "score": 0}'}}
+- {answer: {text: good}}
+"""
+
+
+def test_an_answer_that_is_judged_for_the_first_time_is_not_asked_again_at_once(bench, scripted):
+    scripted(JUDGED_LATE)
+    flow = FLOW[: FLOW.index("  s:")] + FLOW[FLOW.index("  j:") : FLOW.index("  u:")]
+    assert asked(bench, flow)[0] == ["Claude-Sonnet-4.5", "J"]
+    sent, outcome = asked(bench, flow, failed=True)
+    assert (sent, list(outcome.failures)) == (["Claude-Sonnet-4.5"], ["j"])
