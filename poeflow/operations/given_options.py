@@ -24,6 +24,8 @@ from poeflow.operations.run_options import RunKeywords, RunOptions
 from poeflow.settings import UserConfig
 
 _JSON: Final = "give what JSON has: a text, a number, True, False, None, a list or a mapping"
+_ELSEWHERE: Final = {"locked": "poeflow.status says what is not current, and sends nothing"}
+"""Options of the command line alone, and what Python has in their place."""
 _FINITE: Final = sys.float_info.max
 _T = TypeVar("_T")
 
@@ -74,7 +76,7 @@ def with_keywords(options: object, given: RunKeywords) -> RunOptions:
         raise _wrong_type("options", options, hint)
     for name in given:
         if name not in RunOptions.__struct_fields__:
-            hint = one_of(name, RunOptions.__struct_fields__)
+            hint = _ELSEWHERE.get(name) or one_of(name, RunOptions.__struct_fields__)
             raise UsageError(f'there is no option "{name}"', hint=hint)
     whole = msgspec.structs.replace(options or RunOptions(), **given)
     named: dict[str, Any] = msgspec.structs.asdict(whole)

@@ -25,6 +25,9 @@ def flow(tmp_path, monkeypatch):
     return tmp_path / "a.yaml"
 
 
+STATUS = "poeflow.status says what is not current, and sends nothing"
+
+
 class Color(enum.Enum):
     RED = "red"
 
@@ -82,6 +85,7 @@ async def listen(_event): ...
         ({"config": {}}, "config is of type dict; give a UserConfig"),
         ({"environ": None}, "environ is of type NoneType; give texts by names"),
         ({"ofline": True}, 'there is no option "ofline"; did you mean "offline"?'),
+        ({"locked": True}, f'there is no option "locked"; {STATUS}'),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_its_name(given, message):
