@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--rewrite-cases",
         action="store_true",
         help="write what is found now as what is expected: tests/cases, tests/house/help.txt, and "
-        "what the schema and the README list (tests/docs)",
+        "what the schema and the pages list (tests/docs)",
     )
 
 

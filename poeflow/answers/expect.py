@@ -55,7 +55,7 @@ def _no_faults(_wanted: Any, _inspection: Inspection) -> tuple[Fault, ...]:
 class ExpectationKind(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of expectation, by the value that a flow file gives.
 
-    `about` and `example` describe it in the schema and the README. `finding` judges an answer by
+    `about` and `example` describe it in the schema and its page. `finding` judges an answer by
     the value with rendered templates, and raises `StepError` for an invalid value; it is None if a
     model or a function judges. `faults` returns what is wrong with a value before a run: (path of
     keys inside it, sentence) pairs.

@@ -1,7 +1,7 @@
 """The formats of answers: how a prompt asks for each, and how a text is read.
 
 `FORMATS` at the end has them by name. The requests, the readers, the schema of flow files and the
-table in the README use it.
+table on the page of the flow format use it.
 """
 
 import csv
@@ -43,7 +43,7 @@ class FormatReader(Protocol):
 class AnswerFormat(msgspec.Struct, frozen=True, kw_only=True):
     """One format of answers.
 
-    `about` is its line in the README, `fences` are the labels of its fenced blocks. `document` is
+    `about` is its line on that page, `fences` are the labels of its fenced blocks. `document` is
     its name in the first request, `content` the part that a schema describes; `again` is its name
     in a correction, empty if none can be requested.
     """

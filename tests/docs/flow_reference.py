@@ -1,4 +1,4 @@
-"""The reference of the flow format in the README, generated from its schema and registries."""
+"""The reference of the flow format, generated from its schema and registries."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from poeflow.answers.formats import FORMATS
 
 Shape = dict[str, Any]
 KEYS, FORMS = "the schema's keys", "the formats of answers"
-"""What stands in the README between `<!-- ... begin -->` and `<!-- ... end -->`."""
+"""What stands in `.github/docs/flows.md` between `<!-- ... begin -->` and `<!-- ... end -->`."""
 ROWS = (
     ("The file", ()),
     ("`inputs.NAME`", ("$defs", "input")),

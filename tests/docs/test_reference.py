@@ -1,4 +1,4 @@
-"""What the README and the schema list is what the package has; `--rewrite-cases` writes it."""
+"""What the pages and the schema list is what the package has; `--rewrite-cases` writes it."""
 
 from pathlib import Path
 
@@ -11,16 +11,16 @@ from schema_parts import as_text, written
 from poeflow.flowfile.schema import FLOW_SCHEMA, bundled_schema
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+PAGE = ROOT / ".github/docs/flows.md"
 
 
 @pytest.mark.parametrize(("title", "table"), [(KEYS, reference), (FORMS, formats)])
-def test_the_readme_lists_what_there_is(request, title, table):
+def test_the_page_lists_what_there_is(request, title, table):
     begin, end = f"<!-- {title} begin -->\n", f"<!-- {title} end -->\n"
-    before, rest = README.read_text("utf-8").split(begin)
+    before, rest = PAGE.read_text("utf-8").split(begin)
     shown, after = rest.split(end)
     if request.config.getoption("--rewrite-cases"):
-        README.write_text(f"{before}{begin}{table()}{end}{after}", "utf-8")
+        PAGE.write_text(f"{before}{begin}{table()}{end}{after}", "utf-8")
     assert shown == table()
 
 

@@ -56,7 +56,7 @@ _KEY = Addition(
             ("    parallel_tool_calls: true", "    language: German\n"),
         ),
     },
-    written=("README.md",),
+    written=(".github/docs/flows.md",),
     writer="tests/docs/test_reference.py",
     own_test="""
 import subprocess, sys
@@ -102,7 +102,7 @@ _FORMAT = Addition(
             ),
         ),
     },
-    written=("schemas/flow.schema.json", "README.md"),
+    written=("schemas/flow.schema.json", ".github/docs/flows.md"),
     writer="tests/docs/test_reference.py",
     own_test="""
 from poeflow.answers.parse import read
@@ -146,7 +146,7 @@ _EXPECTATION = Addition(
             ),
         ),
     },
-    written=("schemas/flow.schema.json", "README.md"),
+    written=("schemas/flow.schema.json", ".github/docs/flows.md"),
     writer="tests/docs/test_reference.py",
     own_test="""
 from poeflow.answers.expect import verdict

@@ -15,7 +15,16 @@ from additions import ADDITIONS, Addition
 from house_source import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # pytest itself, several times
-COPIED = ("poeflow", "schemas", "flows", "man", "tests/house", "tests/docs", "tests/flowfile")
+COPIED = (
+    "poeflow",
+    "schemas",
+    "flows",
+    "man",
+    "tests/house",
+    "tests/docs",
+    "tests/flowfile",
+    ".github/docs",
+)
 FILES = ("README.md", "pyproject.toml", "tests/conftest.py")
 LIST = re.compile(r"^- \[`(.+?)`\]\((.+?)\): .+$", re.MULTILINE)
 

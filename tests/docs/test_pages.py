@@ -1,4 +1,4 @@
-"""Every block of the README does what it says."""
+"""Every block of the README, and of the pages it leads to, does what it says."""
 
 import os
 import re
@@ -16,8 +16,14 @@ from poeflow.settings import ProviderConfig, UserConfig, read_config
 from poeflow.simulator.server import Simulator
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+PAGES = [ROOT / "README.md", *sorted((ROOT / ".github/docs").glob("*.md"))]
+BLOCKS = [
+    block
+    for page in PAGES
+    for block in re.findall(
+        r"^```(\w+)\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+]
 SET_UP = [text for kind, text in BLOCKS if kind == "sh" and "-m venv" in text]
 LASTING = {
     "poeflow watch": "watching ",
@@ -33,6 +39,7 @@ SHELL = [
 LONG = [text for kind, text in BLOCKS if kind == "sh" and text.startswith(tuple(LASTING))]
 PYTHON = [text for kind, text in BLOCKS if kind == "python"]
 SETTINGS = [text for kind, text in BLOCKS if kind == "toml"]
+SESSIONS = [text for kind, text in BLOCKS if kind == "console"]
 FLOWS = [text for kind, text in BLOCKS if kind == "yaml"]
 
 
@@ -55,8 +62,9 @@ def checkout(tmp_path):
 
 
 def test_every_kind_of_block_is_tried():
-    assert {kind for kind, _ in BLOCKS} == {"yaml", "sh", "text", "python", "toml"}
-    assert (len(SET_UP), len(SHELL), len(LONG), len(PYTHON), len(FLOWS)) == (2, 15, 2, 4, 1)
+    assert {kind for kind, _ in BLOCKS} == {"yaml", "sh", "text", "python", "toml", "console"}
+    assert (len(SET_UP), len(SHELL), len(LONG), len(PYTHON), len(FLOWS)) == (2, 15, 2, 5, 1)
+    assert len(SESSIONS) == 1
     assert len(SETTINGS) == 2
 
 
@@ -140,6 +148,47 @@ def test_flows_in_it_run(checkout, block):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("session", SESSIONS)
+def test_sessions_show_what_a_terminal_shows(checkout, session):
+    folder, environ = checkout
+    first = ["poeflow", "run", "flows/release-notes.yaml"]
+    subprocess.run(first, cwd=folder, env=environ, capture_output=True, check=True)
+    for part in session.split("$ ")[1:]:
+        command, _, shown = part.partition("\n")
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=folder,
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=True,
+        )
+        assert untimed(done.stdout) == untimed(shown), command
+
+
+def untimed(text: str) -> list[str]:
+    """Return its lines without times, in no order: steps end as they happen to."""
+    return sorted(re.sub(r"\d+\.\d s", "T s", text).splitlines())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^()\s]+)\)", page.read_text("utf-8")):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path) if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def anchors(page: Path) -> set[str]:
+    """Return how GitHub names the headings of a page."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_the_mistakes_it_shows_are_told_like_that(checkout):
