@@ -161,7 +161,6 @@ def _record_of_result(
     tokens = _tokens_in(result) if used is None else token_counts(used)
     return msgspec.structs.replace(
         record,
-        key=result.key,
         source=result.source,
         seconds=seconds,
         model=result.model,

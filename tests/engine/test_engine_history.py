@@ -85,6 +85,21 @@ def test_an_answer_that_is_not_as_expected_is_kept_with_the_verdict(bench, histo
     assert [verdict["kind"] for verdict in draft.verdicts] == ["contains"]
 
 
+@pytest.mark.parametrize("samples", ["", ", samples: 2"])
+def test_the_instance_of_a_loop_whose_answer_is_not_as_expected_keeps_its_key(
+    bench, history, samples
+):
+    step = (
+        f"prompt: 'on {{{{ item }}}}', for_each: [ada, bo], expect: [{{contains: zebra}}]{samples}"
+    )
+    bench.run(
+        f"poeflow: 1\ndefaults: {{model: GPT-5.2}}\nsteps: {{a: {{{step}}}}}\n", keep_going=True
+    )
+    (run,) = history.runs(RunFilter())
+    found = sorted((one.id, one.key, one.status) for one in history.instances(run.id))
+    assert found == [("a[ada]", "ada", "failed"), ("a[bo]", "bo", "failed")]
+
+
 def test_an_instance_has_the_requests_of_all_its_samples_and_judges(bench, history):
     flow = """\
 poeflow: 1
