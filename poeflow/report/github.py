@@ -21,10 +21,11 @@ from poeflow.records import InstanceStatus
 from poeflow.redact import visible
 from poeflow.report.github_commands import annotation, results_text
 from poeflow.report.plan import step_status
+from poeflow.report.terminal.notes import Note
 from poeflow.report.terminal.run_summary import final_lines
 from poeflow.report.terminal.step_lines import outcome
 from poeflow.report.terminal.text import UNICODE, paired
-from poeflow.report.terminal.tree import Note, Tree
+from poeflow.report.terminal.tree import Tree
 from poeflow.store.git import Git
 
 MAX_ANNOTATIONS: Final = 10

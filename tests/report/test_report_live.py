@@ -315,6 +315,32 @@ class TestFailuresAtTheEnd:
         assert lines[-1] == "  16 more failed"
         assert len(lines) == 23
 
+    def test_those_that_miss_one_expectation_are_told_together(self):
+        missed = "expected a score of at least 0.6, found 0.{}: dull; ask again"
+        tree = run(
+            expanded("draft", 4),
+            *(failed(f"draft[{n}]", missed.format(n)) for n in range(3)),
+            failed("draft[3]", "0 of 2 samples passed, 50% must: no otters"),
+            failed("draft[4]", "1 of 2 samples passed, 50% must: no otters"),
+        )
+        assert kept(tree, width=200)[2:] == [
+            f"✗ draft[0], draft[1], draft[2]: failed, the first: {missed.format(0)}",
+            "✗ draft[3], draft[4]: failed, the first: 0 of 2 samples passed, 50% must: no otters",
+        ]
+
+    def test_what_the_samples_of_a_failed_instance_miss_is_not_told_twice(self):
+        missed = [
+            events.Expected(at=1, step=f"draft[a]#{n}", kind="that", level="error", message="not b")
+            for n in (1, 2)
+        ]
+        told = "0 of 2 samples passed, 50% must: not b"
+        assert kept(run(expanded("draft", 1), *missed, failed("draft[a]", told)))[2:] == [
+            f"✗ draft[a]: failed: {told}"
+        ]
+        assert kept(run(expanded("draft", 1), *missed, done("draft[a]")))[2:] == [
+            "! draft[a]#1, draft[a]#2: warning: not b"
+        ]
+
     def test_there_may_be_very_many(self):
         tree = run(expanded("draft", 900), *(failed(f"draft[{n}]", f"not {n}") for n in range(900)))
         assert kept(tree)[-1] == "  880 more failed"

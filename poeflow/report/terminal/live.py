@@ -14,11 +14,12 @@ import msgspec
 
 from poeflow.clock import Clock, Ticker, spoken
 from poeflow.events import Event
+from poeflow.report.terminal.notes import Note, by_cause
 from poeflow.report.terminal.run_summary import final_lines
 from poeflow.report.terminal.screen import Screen
 from poeflow.report.terminal.step_lines import Frame, alone, header, name_width, row_line, step_line
 from poeflow.report.terminal.text import Line, cells, cropped, marks_for, wrapped
-from poeflow.report.terminal.tree import Branch, Note, Row, Tree
+from poeflow.report.terminal.tree import Branch, Row, Tree
 
 MAX_TOLD: Final = 20
 """How many failures, and how many warnings, are shown in full."""
@@ -133,26 +134,15 @@ def _is_in_sight(tree: Tree, note: Note, names: int, frame: Frame) -> bool:
 
 
 def _notes(notes: list[Note], word: Word, total: int, frame: Frame) -> Iterator[Line]:
-    """Yield notes in full, wrapped. `total` is how many there are."""
+    """Yield notes in full, wrapped, those of one cause together. `total` is how many there are."""
     mark, style = frame.marks.of("failed" if word == "failed" else "tolerated")
-    by_message: dict[str, list[str]] = {}
-    for note in notes:
-        by_message.setdefault(note.message, []).append(note.step)
-    for message, steps in list(by_message.items())[:MAX_TOLD]:
-        text = frame.marks.shown(f"{_who(steps)}{word}: {message}")
-        first, *rest = wrapped(text, max(frame.width - 2, 8))
+    for told in by_cause(notes)[:MAX_TOLD]:
+        first, *rest = wrapped(frame.marks.shown(told.line(word)), max(frame.width - 2, 8))
         yield ((f"{mark} ", style), (first, ""))
         yield from (((f"  {line}", ""),) for line in rest)
-        total -= len(steps)
+        total -= len(told.steps)
     if total:
         yield ((f"  {total:,} more {'warnings' if word == 'warning' else word}", style),)
-
-
-def _who(steps: list[str]) -> str:
-    """Name the instances that share a message; nothing if it is about the run."""
-    named = ", ".join(step for step in steps[:3] if step)
-    more = len(steps) - 3
-    return f"{named}{f' and {more:,} more' if more > 0 else ''}: " if named else ""
 
 
 def _steps(tree: Tree, frame: Frame) -> list[Line]:

@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
-import msgspec
-
 from poeflow.clock import spoken
 from poeflow.errors import EXIT_CLASSES
 from poeflow.events import (
@@ -31,6 +29,7 @@ from poeflow.events import (
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import step_of
 from poeflow.redact import visible
+from poeflow.report.terminal.notes import Note
 from poeflow.report.terminal.run_summary import estimated, finished
 from poeflow.report.terminal.text import Work, paired, wrapped
 
@@ -136,13 +135,6 @@ def _harmless(pieces: Iterable[str]) -> str:
 
 Part = Literal["whole", "instance", "within"]
 """The part of a step that an event is about: all, one instance, or what an instance runs."""
-
-
-class Note(msgspec.Struct, frozen=True):
-    """A message about an instance, for the end of the run."""
-
-    step: str
-    message: str
 
 
 class Branch:
@@ -263,7 +255,8 @@ MAX_NOTES: Final = 500
 class Tree:
     """A listener that builds the tree. `branches` are the steps in order, outermost first.
 
-    `remark` is the last message about the run as a whole.
+    `remark` is the last message about the run as a whole. What samples do not meet is a warning
+    if their step does not fail by it.
     """
 
     def __init__(self) -> None:
@@ -278,6 +271,7 @@ class Tree:
         self.warnings: list[Note] = []
         self.totals: Counter[str] = Counter()
         self._samples: dict[str, list[str]] = {}
+        self._unmet: dict[str, list[Note]] = {}
 
     def hear(self, event: Event, now: float) -> None:
         """Update the tree with an event at `now`, a time of the report's clock."""
@@ -311,10 +305,13 @@ class Tree:
             case StepStarted():
                 self._start(event, now)
             case StepFinished():
+                for note in self._unmet.pop(event.step, ()):
+                    self._warn(note.step, note.message)
                 branch, part = self._end(event.step, now)
                 self.totals["tokens"] += (event.prompt_tokens or 0) + (event.completion_tokens or 0)
                 branch.finish(event, part, now)
             case StepFailed():
+                self._unmet.pop(event.step, None)  # its message says so
                 branch, part = self._end(event.step, now)
                 self.totals["tokens"] += (event.prompt_tokens or 0) + (event.completion_tokens or 0)
                 branch.fail(event, part, now)
@@ -350,8 +347,10 @@ class Tree:
             case ToolCalled():
                 if (row := self.rows.get(event.step)) is not None:
                     row.say(f"ran {event.tool}{', which failed' if event.is_error else ''}")
-            case Expected() if event.level == "warn" or _SAMPLE.search(event.step):
+            case Expected(level="warn"):
                 self._warn(event.step, event.message)
+            case Expected() if (whole := _SAMPLE.sub("", event.step)) != event.step:
+                self._unmet.setdefault(whole, []).append(Note(event.step, event.message))
             case Warned():
                 self._warn(event.step or "", event.message)
 
