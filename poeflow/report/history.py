@@ -146,6 +146,19 @@ def mean_score(results: Iterable[Sequence[Mapping[str, Json]]]) -> str:
     return _shown(sum(scores) / len(scores)) if scores else ""
 
 
+def passed_of(instances: Iterable[InstanceRecord]) -> str:
+    """Say how many instances passed: met all that was expected of them, at every level.
+
+    Those that were skipped or current count in neither number; empty if nothing is expected of the
+    others, and none failed.
+    """
+    judged = [one for one in instances if one.status == "failed" or one.source is not None]
+    if not any(one.verdicts or one.status == "failed" for one in judged):
+        return ""
+    passed = sum(one.status == "ok" and not unmet_in(one.verdicts) for one in judged)
+    return f"{passed:,} of {len(judged):,} passed"
+
+
 def _begun(digest: str) -> str:
     """Return the beginning of a hash, also of one in its short form."""
     with contextlib.suppress(ValueError):

@@ -103,7 +103,8 @@ async def test_a_run_leads_to_its_instances_with_pictures(history, tmp_path):
     async with serve(shown(history, tmp_path)) as serving, browser(serving.address) as seen:
         page = await seen.open("runs/1")
         assert await texts(page, ".graph .name") == ["collect", "draft", "judge", "tone", "index"]
-        means = ["dry 0.15", "formal 0.25", "warm 0.35"]
+        judged = {"dry": 0.15, "formal": 0.25, "warm": 0.35}
+        means = [f"{tone} 2 of 2 passed score {score}" for tone, score in judged.items()]
         assert await texts(page, ".grid thead th") == ["model ↓ tone →", *means]
         scores = ["0", "0.1", "0.2", "0.3", "0.4", "0.5"]
         assert await texts(page, ".cell .score") == [f"score {score}" for score in scores]

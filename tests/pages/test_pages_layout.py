@@ -59,7 +59,41 @@ def test_rows_and_columns_have_the_mean_of_their_scores():
     records.append(asked("tone[a=2,b=2]", "a=2,b=2", verdicts=unscored))
     grid = grid_of(StepGroup(1, "tone", numbered(records)))
     assert [(one.value, one.score) for one in grid.rows] == [("1", "0.75"), ("2", "0")]
-    assert grid.columns == (GridColumn("1", "0.25"), GridColumn("2", "1"))
+    assert grid.columns == (
+        GridColumn("1", "0.25", "2 of 2 passed"),
+        GridColumn("2", "1", "1 of 2 passed"),
+    )
+    assert [one.passed for one in grid.rows] == ["2 of 2 passed", "1 of 2 passed"]
+
+
+def test_what_failed_counts_among_those_that_did_not_pass():
+    lost = InstanceRecord(id="tone[m=a,t=2]", step="tone", key="m=a,t=2", status="failed")
+    skipped = InstanceRecord(id="tone[m=a,t=3]", step="tone", key="m=a,t=3", status="skipped")
+    current = InstanceRecord(id="tone[m=a,t=4]", step="tone", key="m=a,t=4", status="ok")
+    group = StepGroup(
+        1, "tone", numbered([asked("tone[m=a,t=1]", "m=a,t=1"), lost, skipped, current])
+    )
+    (row,) = grid_of(group).rows
+    assert (row.passed, group.passed, row.score) == ("1 of 2 passed", "1 of 2 passed", "")
+    assert group_of("m=a,t=1").passed == ""
+
+
+def test_what_failed_stands_together_by_its_cause():
+    failures = {
+        "draft[a]": "expected b, found c",
+        "draft[b]": "gone",
+        "draft[c]": "expected b, found d",
+    }
+    records = [
+        InstanceRecord(id=name, step="draft", status="failed", reason=reason)
+        for name, reason in failures.items()
+    ]
+    tolerated = InstanceRecord(id="x", step="x", status="failed", reason="no", is_tolerated=True)
+    view = run_view(row_of(steps={"draft": (), "x": ()}), [*records, tolerated])
+    assert [(one.said, [each.number for each in one.named]) for one in view.causes] == [
+        ("the first: expected b, found c", [1, 3]),
+        ("gone", [2]),
+    ]
 
 
 def test_further_axes_are_told_in_the_cell():

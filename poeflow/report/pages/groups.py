@@ -7,6 +7,7 @@ from typing import Final
 
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import InstanceRecord, RunRow
+from poeflow.report.history import mean_score, passed_of
 from poeflow.report.pages.words import combined_state, instance_state
 
 _DIGITS: Final = lazy_pattern(r"(\d{1,18})")
@@ -45,6 +46,16 @@ class StepGroup:
     def counts(self) -> Mapping[str, int]:
         """How many instances have each state, the most common first."""
         return dict(Counter(one.state for one in self.instances).most_common())
+
+    @property
+    def passed(self) -> str:
+        """How many instances passed; empty if nothing is expected of them."""
+        return passed_of(one.record for one in self.instances)
+
+    @property
+    def score(self) -> str:
+        """Their mean score, empty if none has one."""
+        return mean_score(one.record.verdicts for one in self.instances)
 
     @property
     def is_single(self) -> bool:

@@ -6,10 +6,11 @@ from typing import Final
 
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import InstanceRecord, RequestRow, RunRow, outer_step
-from poeflow.report.history import mean_score
+from poeflow.report.history import mean_score, passed_of
 from poeflow.report.pages.drawings import Box, Drawing, Timings, drawing_of, timings_of
 from poeflow.report.pages.groups import NumberedInstance, StepGroup, grouped, natural, numbered
 from poeflow.report.pages.words import combined_state
+from poeflow.report.terminal.notes import Note, by_cause
 
 MOST_CELLS: Final = 2500
 _AXIS: Final = lazy_pattern(r"(?:\A|,)([A-Za-z_]\w*)=")
@@ -17,6 +18,10 @@ FEW: Final = 50
 """Instances of one step that the page of a run shows; the step's own page has all."""
 A_PAGE: Final = 200
 _SMALL_GRID: Final = 120
+MOST_CAUSES: Final = 10
+"""How many causes of failures the page of a run lists above all else."""
+MOST_NAMED: Final = 5
+"""How many instances that failed by one cause are named there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +34,23 @@ class GridCell:
 
 @dataclass(frozen=True, slots=True)
 class GridColumn:
-    """A column of a grid: its value, and the mean score of its instances, empty if none has one."""
+    """A column of a grid: its value, how many of its instances passed, and their mean score.
+
+    Both are empty if nothing is expected of them, or scored.
+    """
 
     value: str
     score: str
+    passed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class GridRow:
-    """A row of a grid: its value, its mean score as a column has it, and the cells by column."""
+    """A row of a grid: what a column has, and the cells by column."""
 
     value: str
     score: str
+    passed: str
     cells: tuple[tuple[GridCell, ...], ...]
 
 
@@ -80,6 +90,18 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """What made instances fail: in the words of the first of them if they differ."""
+
+    said: str
+    instances: tuple[NumberedInstance, ...]
+
+    @property
+    def named(self) -> tuple[NumberedInstance, ...]:
+        return self.instances[:MOST_NAMED]
+
+
+@dataclass(frozen=True, slots=True)
 class RunView:
     """The data of the page of a run.
 
@@ -89,6 +111,7 @@ class RunView:
 
     row: RunRow
     total: int
+    causes: tuple[Cause, ...]
     drawing: Drawing
     nodes: tuple[StepBox, ...]
     timings: Timings | None
@@ -125,6 +148,7 @@ def run_view(
     return RunView(
         row=row,
         total=len(instances),
+        causes=tuple(_causes(groups)),
         drawing=drawing,
         nodes=tuple(_nodes(drawing, groups)),
         timings=timings_of(groups, row.end.seconds if row.end is not None else None),
@@ -169,18 +193,19 @@ def grid_of(group: StepGroup, *, down: str = "", across: str = "") -> Grid | Non
         rest = ", ".join(values[axis] for axis in axes if axis not in (down, across))
         cells.setdefault((values[down], values[across]), []).append(GridCell(one, rest))
 
-    def score(axis: str, value: str) -> str:
-        return mean_score(one.record.verdicts for one, values in placed if values[axis] == value)
+    def judged(axis: str, value: str) -> tuple[str, str]:
+        those = [one.record for one, values in placed if values[axis] == value]
+        return mean_score(one.verdicts for one in those), passed_of(those)
 
     rows = tuple(
         GridRow(
             line,
-            score(down, line),
+            *judged(down, line),
             tuple(tuple(cells.get((line, column), ())) for column in columns),
         )
         for line in lines
     )
-    heads = tuple(GridColumn(column, score(across, column)) for column in columns)
+    heads = tuple(GridColumn(column, *judged(across, column)) for column in columns)
     return Grid(axes, down, across, heads, rows)
 
 
@@ -188,6 +213,19 @@ def page_number(asked: Mapping[str, str]) -> int:
     """Return the page number in `asked`, 1 if it is missing or not a number."""
     text = asked.get("page", "")
     return max(int(text), 1) if text.isascii() and text.isdecimal() and len(text) < 7 else 1
+
+
+def _causes(groups: Sequence[StepGroup]) -> Iterator[Cause]:
+    """Yield what made instances fail, what made the most of them fail first."""
+    found = {
+        one.record.id: one
+        for group in groups
+        for one in group.instances
+        if one.record.status == "failed" and not one.record.is_tolerated
+    }
+    notes = (Note(name, one.record.reason or "") for name, one in found.items())
+    for told in sorted(by_cause(notes), key=lambda told: -len(told.steps))[:MOST_CAUSES]:
+        yield Cause(told.said, tuple(found[name] for name in told.steps))
 
 
 def _nodes(drawing: Drawing, groups: Sequence[StepGroup]) -> Iterator[StepBox]:
