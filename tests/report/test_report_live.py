@@ -137,6 +137,25 @@ def test_samples_end_with_their_instance():
     assert shown(tree)[1:] == ["✓ draft answered in 2.0 s", "2.0 s"]
 
 
+def test_long_names_show_both_ends_and_what_tells_them_apart():
+    step = "release_notes_for_customers_without_jargon"
+    names = ("model=GPT-5.2,topic=the sea", "日本語の入力が壊れる、表が空のとき#2")
+    loop = (expanded("each", 9), *(begun(f"each[{name}]") for name in names))
+    lines = shown(run(begun(step), *loop, steps=(step, "each")), width=60)
+    assert [lines[at].removeprefix("  ")[2:22] for at in (1, 3)] == [
+        "release_no…ut_jargon",
+        "model=GPT-…c=the sea",
+    ]
+    assert lines[4].startswith("  * 日本語の入…のとき#2 ")
+
+
+def test_what_is_done_about_a_failure_comes_before_a_long_reason():
+    reason = "http://127.0.0.1:1 refused the connection; check its address"
+    planned = events.RetryPlanned(at=1, step="draft", attempt=1, wait=4.0, reason=reason)
+    lines = shown(run(begun("draft"), planned), now=1.0, width=79)
+    assert lines[1].startswith("* draft 1.0 s   GPT-5.2  waiting 3.0 s: http://127.0.0.1:1 refused")
+
+
 def test_a_loop_over_a_flow_is_one_line_that_counts_its_own_instances():
     tree = run(expanded("page", 2), begun("page[a]/draft"), begun("page[b]/draft"), steps=("page",))
     tree.hear(done("page[a]/draft", 7), 1.0)

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from poeflow.report.terminal.text import ASCII, UNICODE, marks_for
+from poeflow.report.terminal.text import ASCII, UNICODE, aligned, fitted, marks_for
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,21 @@ def test_text_is_shown_as_it_is_where_it_can_be():
 
 def test_the_spinner_turns():
     assert [ASCII.spin(now / 10) for now in range(5)] == ["|", "/", "-", "\\", "|"]
+
+
+def test_wide_characters_stay_in_their_columns():
+    rows = [("日本", "1"), ("otter", "23")]
+    assert aligned(rows, words=1) == ["日本    1", "otter  23"]
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "shown"),
+    [
+        ("short", 8, "short   "),
+        ("topic=the sea #1", 12, "topic=…ea #1"),
+        ("日本語の入力が壊れる", 9, "日本…れる"),
+        ("long", 2, "lo"),
+    ],
+)
+def test_a_long_name_shows_both_its_ends(text, width, shown):
+    assert fitted(text, width, "…") == shown

@@ -202,7 +202,8 @@ def _below(shown: Iterable[Branch], room: int, frame: Frame) -> dict[Branch, lis
         lines = [] if one is None else _tail(one, indent, height, frame)
         for row in rows.get(branch, ()):
             tail = _tail(row, indent + 2, height, frame)
-            lines += [row_line(row, frame, indent, is_brief=bool(tail)), *tail]
+            line = row_line(row, frame, indent, labels=branch.labels, is_brief=bool(tail))
+            lines += [line, *tail]
         hidden = len(branch.rows) - len(rows.get(branch, branch.rows))
         if hidden:
             mark, text = frame.marks.more, f"{hidden:,} more at work"

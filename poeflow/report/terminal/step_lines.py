@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from poeflow.clock import spoken
-from poeflow.report.terminal.text import Line, Marks, Piece, cells, cropped, end_of, padded
+from poeflow.report.terminal.text import Line, Marks, Piece, cells, cropped, end_of, fitted, padded
 from poeflow.report.terminal.tree import Branch, Row, Tree
 
 _WORDS: Final = {
@@ -50,7 +50,7 @@ def step_line(branch: Branch, frame: Frame, names: int, *, is_brief: bool = Fals
     if branch.state == "running":
         mark = marks.spin(frame.now)
     indent = "  " * branch.depth
-    name = padded(marks.shown(branch.name), max(names - len(indent), 1))
+    name = fitted(marks.shown(branch.name), max(names - len(indent), 1), marks.more)
     head: Line = (
         (indent, ""),
         (f"{mark} ", style),
@@ -67,10 +67,16 @@ def step_line(branch: Branch, frame: Frame, names: int, *, is_brief: bool = Fals
     return cropped((*head, (" ", ""), *rest), frame.width, marks.more)
 
 
-def row_line(row: Row, frame: Frame, indent: int, *, is_brief: bool = False) -> Line:
-    """Return the line of a running instance, to be shown below that of its step."""
+def row_line(
+    row: Row, frame: Frame, indent: int, *, labels: int = 0, is_brief: bool = False
+) -> Line:
+    """Return the line of a running instance, to be shown below that of its step.
+
+    `labels` is the width of the longest label of its step so far.
+    """
     marks = frame.marks
-    label = padded(marks.shown(row.label), max(min(frame.width // 4, 24), 6))
+    width = max(min(frame.width // 4, 24), min(labels, frame.width // 3), 6)
+    label = fitted(marks.shown(row.label), width, marks.more)
     head: Line = ((" " * indent, ""), (f"{marks.spin(frame.now)} ", "cyan"), (f"{label} ", ""))
     room = 0 if is_brief else frame.width - cells(head)
     return cropped((*head, *_working(row, frame, room)), frame.width, marks.more)

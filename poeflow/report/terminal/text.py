@@ -45,6 +45,15 @@ def padded(text: str, width: int) -> str:
     return set_cell_size(text, width)
 
 
+def fitted(text: str, width: int, more: str) -> str:
+    """Return `text` in exactly `width` cells, padded, or with `more` in place of its middle."""
+    room = width - _cells(more)
+    if room < 2 or len(text) * 2 <= width or _cells(text) <= width:
+        return padded(text, width)
+    end = end_of(text, room // 2)
+    return padded(f"{padded(text, room - _cells(end)).rstrip()}{more}{end}", width)
+
+
 def cropped(line: Line, width: int, more: str) -> Line:
     """Return a line cut to `width` cells, with `more` at its end if it was cut."""
     if sum(len(text) for text, _ in line) * 2 <= width or cells(line) <= width:
@@ -93,8 +102,8 @@ def wrapped(text: str, width: int) -> Iterator[str]:
 
 
 def aligned(rows: Sequence[tuple[str, ...]], *, words: int) -> list[str]:
-    """Return the rows as lines; the first `words` columns are left-aligned, others right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    """Return the rows as lines of cells; the first `words` columns are left-aligned."""
+    widths = [max(map(_cells, column)) for column in zip(*rows, strict=True)]
     return [_line(row, widths, words) for row in rows]
 
 
@@ -186,6 +195,7 @@ def paired(text: str) -> str:
 
 
 def _line(row: tuple[str, ...], widths: list[int], words: int) -> str:
-    left = (cell.ljust(width) for cell, width in zip(row[:words], widths, strict=False))
-    right = (cell.rjust(width) for cell, width in zip(row[words:], widths[words:], strict=True))
+    gaps = [" " * (width - _cells(cell)) for cell, width in zip(row, widths, strict=True)]
+    left = (f"{cell}{gap}" for cell, gap in zip(row[:words], gaps, strict=False))
+    right = (f"{gap}{cell}" for cell, gap in zip(row[words:], gaps[words:], strict=True))
     return _GAP.join([*left, *right]).rstrip()

@@ -35,6 +35,8 @@ from poeflow.report.terminal.text import Work, paired, wrapped
 
 TAIL_CHARACTERS: Final = 4_000
 MAX_LABEL: Final = 200
+MAX_STATUS: Final = 20
+"""A longer reason for a retry stands behind what is done about it, as it may be cut."""
 _AT_WORK: Final = {
     "judge": "judging",
     "repair": "repairing",
@@ -104,7 +106,12 @@ class Row:
         """Say what the instance is doing; empty if nothing has happened yet."""
         if self.is_waiting:
             left = self._until - now
-            return f"{self._note}, {f'waiting {spoken(left)}' if left > 0 else 'asking again'}"
+            what = f"waiting {spoken(left)}" if left > 0 else "asking again"
+            return (
+                f"{self._note}, {what}"
+                if len(self._note) <= MAX_STATUS
+                else f"{what}: {self._note}"
+            )
         return self._note or (f"{self._size:,} characters" if self._size else "")
 
     def words(self, count: int) -> str:
@@ -140,7 +147,8 @@ Part = Literal["whole", "instance", "within"]
 class Branch:
     """A step, with all that a loop over a flow runs. `total` is None if it runs once.
 
-    `began` and `seconds` are by the report's clock; `outcome` says how it ended.
+    `began` and `seconds` are by the report's clock; `outcome` says how it ended. `labels` is the
+    length of the longest label of its instances so far.
     """
 
     def __init__(self, name: str, above: "Branch | None" = None) -> None:
@@ -154,6 +162,7 @@ class Branch:
         self.retries = 0
         self.scores: list[float] = []
         self.files = 0
+        self.labels = 0
         self.path = ""
         self.began = 0.0
         self.seconds = 0.0
@@ -369,6 +378,7 @@ class Tree:
         branch.start(now)
         row = Row(_label(event.step, inner), event.model or "", now)
         self.rows[event.step] = branch.rows[event.step] = row
+        branch.labels = max(branch.labels, len(row.label))
         whole = _SAMPLE.sub("", event.step)
         if whole != event.step:
             self._samples.setdefault(whole, []).append(event.step)
