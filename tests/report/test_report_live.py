@@ -149,6 +149,15 @@ def test_long_names_show_both_ends_and_what_tells_them_apart():
     assert lines[4].startswith("  * 日本語の入…のとき#2 ")
 
 
+def test_what_a_step_wrote_is_told_in_full_at_the_end():
+    wrote = events.FileWritten(at=2, step="draft", path="out/answers/first.md", size=9)
+    assert kept(run(begun("draft"), wrote, done("draft")), width=36) == [
+        "notes",
+        "✓ draft answered in 2.0 s, wrote",
+        "        out/answers/first.md",
+    ]
+
+
 def test_what_is_done_about_a_failure_comes_before_a_long_reason():
     reason = "http://127.0.0.1:1 refused the connection; check its address"
     planned = events.RetryPlanned(at=1, step="draft", attempt=1, wait=4.0, reason=reason)

@@ -17,7 +17,15 @@ from poeflow.events import Event
 from poeflow.report.terminal.notes import Note, by_cause
 from poeflow.report.terminal.run_summary import final_lines
 from poeflow.report.terminal.screen import Screen
-from poeflow.report.terminal.step_lines import Frame, alone, header, name_width, row_line, step_line
+from poeflow.report.terminal.step_lines import (
+    Frame,
+    alone,
+    ended_lines,
+    header,
+    name_width,
+    row_line,
+    step_line,
+)
 from poeflow.report.terminal.text import Line, cells, cropped, marks_for, wrapped
 from poeflow.report.terminal.tree import Branch, Row, Tree
 
@@ -98,7 +106,7 @@ def closing(tree: Tree, frame: Frame) -> Iterator[Line]:
     if tree.flow:
         yield header(tree, frame)
     for branch in steps:
-        yield step_line(branch, frame, names)
+        yield from ended_lines(branch, frame, names)
     yield from _notes(tree.warnings, "warning", tree.totals["warnings"], frame)
     failures = tree.failures
     if len(steps) >= FAR or not all(_is_in_sight(tree, note, names, frame) for note in failures):

@@ -1,12 +1,22 @@
 """Formats a step, or a running instance, as one line: mark, name, progress or outcome."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
 
 from poeflow.clock import spoken
-from poeflow.report.terminal.text import Line, Marks, Piece, cells, cropped, end_of, fitted, padded
+from poeflow.report.terminal.text import (
+    Line,
+    Marks,
+    Piece,
+    cells,
+    cropped,
+    end_of,
+    fitted,
+    padded,
+    wrapped,
+)
 from poeflow.report.terminal.tree import Branch, Row, Tree
 
 _WORDS: Final = {
@@ -23,6 +33,8 @@ ELAPSED: Final = 8
 WITH_MODEL: Final = 70
 """From this width on the model of a running instance is shown."""
 WITH_BAR: Final = 50
+LEAST: Final = 20
+"""The least width, in cells, in which how a step ended is wrapped."""
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -46,16 +58,7 @@ def step_line(branch: Branch, frame: Frame, names: int, *, is_brief: bool = Fals
     A brief line has no text of the answer, which is shown below it.
     """
     marks = frame.marks
-    mark, style = marks.of(branch.state)
-    if branch.state == "running":
-        mark = marks.spin(frame.now)
-    indent = "  " * branch.depth
-    name = fitted(marks.shown(branch.name), max(names - len(indent), 1), marks.more)
-    head: Line = (
-        (indent, ""),
-        (f"{mark} ", style),
-        (name, "dim" if branch.state == "waiting" else ""),
-    )
+    head = _head(branch, frame, names)
     one = alone(branch)
     if one is not None:
         room = 0 if is_brief else frame.width - cells(head) - 1
@@ -65,6 +68,33 @@ def step_line(branch: Branch, frame: Frame, names: int, *, is_brief: bool = Fals
     else:
         rest = ((marks.shown(outcome(branch)), "red" if branch.state == "failed" else ""),)
     return cropped((*head, (" ", ""), *rest), frame.width, marks.more)
+
+
+def ended_lines(branch: Branch, frame: Frame, names: int) -> Iterator[Line]:
+    """Yield the line of a step that has ended, wrapped: only the reason of a failure is cut."""
+    head = (*_head(branch, frame, names), (" ", ""))
+    room = frame.width - cells(head)
+    if branch.state == "failed" or room < LEAST:
+        yield step_line(branch, frame, names)
+        return
+    first, *more = wrapped(frame.marks.shown(outcome(branch)), room)
+    yield (*head, (first, ""))
+    yield from (((" " * cells(head) + line, ""),) for line in more)
+
+
+def _head(branch: Branch, frame: Frame, names: int) -> Line:
+    """Return the mark and the name of a step."""
+    marks = frame.marks
+    mark, style = marks.of(branch.state)
+    if branch.state == "running":
+        mark = marks.spin(frame.now)
+    indent = "  " * branch.depth
+    name = fitted(marks.shown(branch.name), max(names - len(indent), 1), marks.more)
+    return (
+        (indent, ""),
+        (f"{mark} ", style),
+        (name, "dim" if branch.state == "waiting" else ""),
+    )
 
 
 def row_line(
