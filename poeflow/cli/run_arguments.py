@@ -23,11 +23,15 @@ _DIGITS: Final = 18
 
 
 class RunArgument(msgspec.Struct, frozen=True, kw_only=True):
-    """A run, and the instance of it that is named; `instance` is None if it did not end."""
+    """A run, and the instance of it that is named; `instance` is None if it did not end.
+
+    If a step that runs many times is named, `loop` has its instances.
+    """
 
     run: RunRow
     name: str | None = None
     instance: InstanceRecord | None = None
+    loop: tuple[InstanceRecord, ...] = ()
 
 
 def history_here() -> History:
@@ -50,14 +54,20 @@ def trusted_workspace(project: Project) -> Workspace:
     return writable_workspace(project, RunOptions(environ=os.environ, trust_state=trusts_state()))
 
 
-def run_argument(history: History, written: str) -> RunArgument:
-    """Return the run and instance that `RUN[/STEP[@KEY]]` names. Raises `UsageError`."""
+def run_argument(history: History, written: str, *, with_loops: bool = False) -> RunArgument:
+    """Return the run and instance that `RUN[/STEP[@KEY]]` names. Raises `UsageError`.
+
+    A step that runs many times is no instance, and refused unless `with_loops`.
+    """
     number, _, step = written.partition("/")
     run = _run(history, number)
     if not step:
         return RunArgument(run=run)
     found = {one.id: one for one in history.instances(run.id)}
     name = named(step, found)
+    loop = tuple(one for one in found.values() if one.step == step) if with_loops else ()
+    if loop and name not in found:
+        return RunArgument(run=run, name=name, loop=loop)
     if name not in found and not history.requests(run.id, name):
         message = f'run {run.id} has no instance "{step}"'
         raise UsageError(message, hint=named_instead(name, found))

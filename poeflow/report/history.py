@@ -32,6 +32,8 @@ _HEAD: Final = (
 _WORDS: Final = 5
 _STYLES: Final = {"ok": "green", "running": "cyan", "unfinished": "yellow", "interrupted": "yellow"}
 _SHORT: Final = 8
+MAX_TEXT: Final = 300
+"""How many characters of each answer of a loop are shown."""
 UNKNOWN: Final = "outcome unknown: it may have been billed"
 UNKNOWN_REQUEST: Final = "its request is not known before that"
 NO_REQUEST: Final = "it asks no model"
@@ -59,15 +61,34 @@ def run_lines(
     if not instances:
         return
     yield ()
-    ordered = in_order(row, instances)
-    cells = aligned([_instance(one) for one in ordered], words=3)
-    for one, line in zip(ordered, cells, strict=True):
+    yield from instance_rows(in_order(row, instances), marks)
+
+
+def instance_rows(
+    instances: Sequence[InstanceRecord], marks: Marks, *, with_text: bool = False
+) -> Iterator[Line]:
+    """Yield a line for each instance, and why it is not as it should be.
+
+    `with_text` also what it does not meet at lower levels, and how its text begins.
+    """
+    cells = aligned([_instance(one) for one in instances], words=3)
+    for one, line in zip(instances, cells, strict=True):
         mark, style = marks.of(_work(one))
         yield ((f"{mark} ", style), (marks.shown(line), ""))
         if one.reason:
             yield ((f"    {marks.shown(one.reason)}", "red" if one.status == "failed" else "dim"),)
         elif one.unread:
             yield ((f"    its default stands in: {marks.shown(one.unread)}", "yellow"),)
+        if with_text and one.status == "ok":
+            yield from (
+                ((f"    {marks.shown(miss)}", "yellow"),) for miss in unmet_in(one.verdicts)
+            )
+        if with_text and one.text:
+            yield ((f"    {_beginning(marks.shown(one.text[: 2 * MAX_TEXT]))}", "dim"),)
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
 
 
 def instance_lines(one: InstanceRecord, requests: Sequence[RequestRow]) -> Iterator[Line]:

@@ -255,7 +255,8 @@ def test_a_simulated_run_is_compared_with_one_that_was_simulated(past):
         (("show", "9"), 'there is no run "9"'),
         (("show", "last~7"), 'there is no run "last~7"'),
         (("show", "../../etc"), 'there is no run ".."'),
-        (("show", "last/each"), "it has each@x, each@y"),
+        (("show", "last/each@z"), "it has each@x, each@y"),
+        (("diff", "last/each"), "it has each@x, each@y"),
         (("show", "last/daft"), 'did you mean "draft"?'),
         (("diff", "1"), "a.yaml was not run before run 1"),
         (("history", "b.yaml"), "no such file"),
@@ -360,6 +361,52 @@ def test_scores_are_shown_and_compared(desk):
     shown = desk.run("diff").stdout
     assert "  score: 1 -> 0\n" in shown
     assert "not met:" in shown
+
+
+MATRIX = """\
+poeflow: 1
+steps:
+  tone:
+    matrix: {axes: {model: [GPT-5.2, Grok-4], topic: [tea, rain]}}
+    model: "{{ matrix.model }}"
+    prompt: "{{ matrix.model }} on {{ matrix.topic }}"
+    expect: [{not_contains: grim}, {max_length: 9, level: warn}]
+"""
+ON_MATRIX = """\
+simulator: 1
+rules:
+  - {match: {text: Grok-4 on rain}, answer: {text: grim rain}}
+  - {match: {text: Grok-4}, answer: {text: It is good tea.}}
+  - {match: {text: GPT-5.2}, answer: {text: fine}}
+"""
+
+
+def test_the_instances_of_a_matrix_are_shown_with_how_many_passed(desk):
+    desk.write("a.yaml", MATRIX)
+    with Simulator(script=desk.write("rules.yaml", ON_MATRIX)) as serving:
+        desk.environ |= {"POE_API_KEY": "any-key-at-all", "POE_BASE_URL": serving.base_url}
+        assert desk.run("run", "a.yaml", "--keep-going").returncode == 1
+    failure = 'expected not to contain "grim", found "grim rain" in line 1'
+    judged, rows = desk.run("show", "last/tone").stdout.split("\n\n")[1:]
+    assert judged.splitlines() == [
+        "tone: 2 of 4 passed",
+        "model  GPT-5.2  2 of 2 passed",
+        "model  Grok-4   0 of 2 passed",
+        "topic  tea      1 of 2 passed",
+        "topic  rain     1 of 2 passed",
+    ]
+    below = [line.strip() for line in rows.splitlines() if line.startswith("   ")]
+    assert [line.partition("; ask")[0] for line in below] == [
+        "fine",
+        "fine",
+        "expected at most 9 characters, found 15",
+        "It is good tea.",
+        failure,
+        "grim rain",
+    ]
+    shown = json.loads(desk.run("show", "last/tone", "--output", "json").stdout)
+    assert [one["step"] for one in shown["instances"]] == ["tone"] * 4
+    assert len(shown["requests"]) == 4
 
 
 def test_a_hash_is_shown_in_one_form_also_of_a_stored_answer():

@@ -4,16 +4,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import InstanceRecord, RequestRow, RunRow, outer_step
 from poeflow.report.history import mean_score, passed_of
+from poeflow.report.loops import axis_values
 from poeflow.report.pages.drawings import Box, Drawing, Timings, drawing_of, timings_of
 from poeflow.report.pages.groups import NumberedInstance, StepGroup, grouped, natural, numbered
 from poeflow.report.pages.words import combined_state
 from poeflow.report.terminal.notes import Note, by_cause
 
 MOST_CELLS: Final = 2500
-_AXIS: Final = lazy_pattern(r"(?:\A|,)([A-Za-z_]\w*)=")
 FEW: Final = 50
 """Instances of one step that the page of a run shows; the step's own page has all."""
 A_PAGE: Final = 200
@@ -179,7 +178,7 @@ def grid_of(group: StepGroup, *, down: str = "", across: str = "") -> Grid | Non
     `down` and `across` choose the axes of rows and columns; for unknown or equal names the order
     of the flow decides.
     """
-    placed = [(one, _values(one.record.key or "")) for one in group.instances]
+    placed = [(one, axis_values(one.record.key or "")) for one in group.instances]
     axes = tuple(placed[0][1]) if placed else ()
     if len(axes) < 2 or any(tuple(values) != axes for _, values in placed):
         return None
@@ -241,15 +240,6 @@ def _nodes(drawing: Drawing, groups: Sequence[StepGroup]) -> Iterator[StepBox]:
 def _section(group: StepGroup, few: int) -> Section:
     grid = grid_of(group) if len(group.instances) <= max(_SMALL_GRID, few) else None
     return Section(group, grid, () if grid else group.instances[:few])
-
-
-def _values(key: str) -> Mapping[str, str]:
-    """Return the value of each axis of a key `model=GPT-5.2,tone=dry`, empty for other keys."""
-    found = list(_AXIS.finditer(key))
-    if not found or found[0].start() != 0:
-        return {}
-    ends = [match.start() for match in found[1:]] + [len(key)]
-    return {match[1]: key[match.end() : end] for match, end in zip(found, ends, strict=True)}
 
 
 def _chosen(axes: Sequence[str], down: str, across: str) -> tuple[str, str]:
