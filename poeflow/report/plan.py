@@ -11,6 +11,7 @@ from poeflow.costs import Estimate, Prices, Range, estimate
 from poeflow.digest import Json, encode_json
 from poeflow.records import InstanceState, InstanceStatus, Measure, step_of
 from poeflow.redact import visible
+from poeflow.report.terminal.notes import Note, by_cause, without_finding
 from poeflow.report.terminal.text import Line, Marks, cells, cropped, padded, wrapped
 
 _ORDER: Final = (
@@ -265,10 +266,14 @@ def _state_and_why(statuses: Sequence[InstanceStatus]) -> tuple[str, str]:
 
 
 def _reasons(statuses: Sequence[InstanceStatus]) -> list[str]:
-    """Return all reasons, each with the number of its instances unless it is all of them."""
-    counts = Counter(reason for status in statuses for reason in status.reasons)
+    """Return all reasons, each with the number of its instances unless it is all of them.
+
+    Those that differ only in what was found are one.
+    """
     concerned = sum(bool(status.reasons) for status in statuses)
+    told = by_cause(Note(status.id, reason) for status in statuses for reason in status.reasons)
+    texts = [one.message if one.is_same else without_finding(one.message) for one in told]
     return [
-        reason if count == concerned else f"{reason} ({count:,})"
-        for reason, count in counts.items()
+        text if len(one.steps) == concerned else f"{text} ({len(one.steps):,})"
+        for one, text in zip(told, texts, strict=True)
     ]

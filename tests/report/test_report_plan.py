@@ -7,7 +7,7 @@ import msgspec
 
 from poeflow.bots import Pricing
 from poeflow.records import Calls, InstanceStatus, Measure
-from poeflow.report.plan import as_json, plan_summary
+from poeflow.report.plan import as_json, plan_summary, step_status
 
 PRICE = Pricing(prompt=Decimal("0.00001"), completion=Decimal("0.0001"))
 
@@ -68,3 +68,15 @@ def test_where_nothing_is_asked():
         plan_summary([InstanceStatus(id="b", state="fresh")], lambda _: None) == "1 fresh: no calls"
     )
     assert plan_summary([], lambda _: None) == "nothing: no calls"
+
+
+def test_the_status_of_a_step_counts_what_rows_miss_in_one_line():
+    reasons = [f"expected a score of at least 0.6, found 0.{n}: dull {n}" for n in range(5)]
+    stale = [
+        InstanceStatus(id=f"a[{n}]", state="stale", reasons=(reason,))
+        for n, reason in enumerate([*reasons, "prompt changed"])
+    ]
+    assert step_status(stale) == (
+        "6 stale: expected a score of at least 0.6 (5); prompt changed (1)"
+    )
+    assert step_status(stale[:1]) == f"stale: {reasons[0]}"

@@ -10,8 +10,8 @@ from poeflow.lazy_pattern import lazy_pattern
 
 NAMED: Final = 3
 """How many instances of one cause are named."""
-_OWN: Final = lazy_pattern(r"\A\d+ of (?=\d+ samples passed)|, found .*", re.DOTALL)
-"""What differs in messages of one cause: how many samples passed, and what was found."""
+_COUNT: Final = lazy_pattern(r"\A\d+ of (?=\d+ samples passed)")
+_FOUND: Final = lazy_pattern(r", found .*", re.DOTALL)
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -47,9 +47,12 @@ class Told(msgspec.Struct, frozen=True):
 
 def by_cause(notes: Iterable[Note]) -> list[Told]:
     """Return the notes by cause, in the order in which the causes came up."""
+    causes: dict[str, str] = {}
     found: dict[str, list[Note]] = {}
     for note in notes:
-        found.setdefault(cause_of(note.message), []).append(note)
+        if (cause := causes.get(note.message)) is None:
+            cause = causes[note.message] = cause_of(note.message)
+        found.setdefault(cause, []).append(note)
     return [
         Told(
             steps=tuple(note.step for note in those),
@@ -63,6 +66,11 @@ def by_cause(notes: Iterable[Note]) -> list[Told]:
 def cause_of(message: str) -> str:
     """Return what messages of one cause have in common.
 
-    Rows that miss the same expectation differ in what was found, and so in their hints.
+    Rows that miss one expectation differ in what was found, and in how many samples passed.
     """
-    return _OWN.sub("", message)
+    return _COUNT.sub("", without_finding(message))
+
+
+def without_finding(message: str) -> str:
+    """Return what was expected, without what was found instead and all that follows."""
+    return _FOUND.sub("", message)
