@@ -33,11 +33,15 @@ from poeflow.events import (
 from poeflow.records import step_of, whole_instance, wholes_of
 from poeflow.redact import visible
 from poeflow.report.github_commands import inert
+from poeflow.report.terminal.notes import Note, by_cause
 from poeflow.report.terminal.run_summary import estimated, final_lines, finished
 
 FAR: Final = 40
-"""After so many lines the failures are repeated at the end."""
+"""After so many lines the failures are repeated at the end, by their causes."""
 MAX_AGAIN: Final = 20
+"""So many causes of them are told."""
+MAX_KEPT: Final = 500
+"""So many failures are stored for that."""
 MANY: Final = 50
 """In a loop with more instances than these, only failures have lines of their own."""
 PAUSE: Final = 10.0
@@ -74,7 +78,7 @@ class PlainReport:
         self._clock = clock
         self._lines = 0
         self._failed = 0
-        self._failures: list[str] = []
+        self._failures: list[Note] = []
         self._files: dict[str, list[str]] = {}
         self._unmet: dict[str, list[Expected]] = {}
         self._progress = RunProgress()
@@ -115,9 +119,7 @@ class PlainReport:
             self._began = self._clock.monotonic() - event.at
             self._reported = event.at
         if isinstance(event, RunFinished) and self._failed and self._lines > FAR:
-            self._write(*self._failures)
-            if self._failed > MAX_AGAIN:
-                self._write(f"failed: {self._failed - MAX_AGAIN:,} more")
+            self._write(*self._told_again())
         if line := self._line_of(event):
             self._write(line)
         if isinstance(event, RunFinished):
@@ -129,8 +131,8 @@ class PlainReport:
         """Show how an instance ended, with what was held back until then; remember failures."""
         if isinstance(event, StepFailed) and not (event.is_told or event.is_tolerated):
             self._failed += 1
-            if len(self._failures) < MAX_AGAIN:
-                self._failures.append(f"failed: {event.step}: {event.message}")
+            if len(self._failures) < MAX_KEPT:
+                self._failures.append(Note(event.step, event.message))
         if event.step in self._unmet:
             self._write(*self._unmet_of(event))
         if loop is not None and not isinstance(event, StepFailed):
@@ -139,6 +141,15 @@ class PlainReport:
             self._write(line)
         if loop is not None and loop.is_whole and loop.step == step_of(event.step):
             self._write(loop.line(event.at))
+
+    def _told_again(self) -> Iterator[str]:
+        """Yield the failures by their causes."""
+        left = self._failed
+        for told in by_cause(self._failures)[:MAX_AGAIN]:
+            left -= len(told.steps)
+            yield f"failed: {told.who}: {told.said}"
+        if left:
+            yield f"failed: {left:,} more"
 
     def _unmet_of(self, event: Ended) -> Iterator[str]:
         """Yield what was expected of an instance that ends, unless its failure says so."""

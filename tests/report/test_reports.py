@@ -240,23 +240,38 @@ def test_the_files_of_samples_are_in_the_line_of_their_instance():
     assert line.endswith(", wrote out/1.md and 2 more")
 
 
-@pytest.mark.parametrize(("failed", "told"), [(3, 3), (25, 21)])
-def test_in_a_long_log_failures_are_told_once_more_at_its_end(failed, told):
+@pytest.mark.parametrize(
+    ("messages", "told"),
+    [
+        (["no; do"] * 3, ["failed: a[0], a[1], a[2]: no; do"]),
+        (
+            ["no; do"] * 25 + ["gone"],
+            ["failed: a[0], a[1], a[2] and 22 more: no; do", "failed: a[25]: gone"],
+        ),
+        (
+            ["expected b, found c", "expected b, found d"],
+            ["failed: a[0], a[1]: the first: expected b, found c"],
+        ),
+        (
+            [f"no {n}" for n in range(25)],
+            [*(f"failed: a[{n}]: no {n}" for n in range(20)), "failed: 5 more"],
+        ),
+        (["no"] * 900, ["failed: a[0], a[1], a[2] and 497 more: no", "failed: 400 more"]),
+    ],
+)
+def test_in_a_long_log_failures_are_told_once_more_at_its_end_by_their_causes(messages, told):
     stream = io.StringIO()
     report = PlainReport(stream, FakeClock())
-    for number in range(failed):
+    for number, message in enumerate(messages):
         report(
             events.StepFailed(
-                at=1, step=f"a[{number}]", message="no; do", error_class="failed", seconds=1
+                at=1, step=f"a[{number}]", message=message, error_class="failed", seconds=1
             )
         )
     for _ in range(41):
         report(events.StepFinished(at=1, step="b", source="cached", simulated=False, seconds=0))
     report(RUN[-1])
-    lines = stream.getvalue().splitlines()[failed + 41 : -1]
-    assert len(lines) == told
-    assert lines[0] == "failed: a[0]: no; do"
-    assert lines[-1] == ("failed: 5 more" if failed > 20 else "failed: a[2]: no; do")
+    assert stream.getvalue().splitlines()[len(messages) + 41 : -1] == told
 
 
 def test_json_lines_hold_every_event_whole():
