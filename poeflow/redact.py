@@ -21,6 +21,7 @@ _UNSAFE: Final = lazy_pattern(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f"
     "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]",
 )
+_JOINERS: Final = lazy_pattern("([\u200c\u200d])")
 _RUNS: Final = lazy_pattern(r"\\+|[^A-Za-z0-9]")
 _LETTERS: Final = lazy_pattern("[A-Za-z0-9]+")
 _HTML_NAMES: Final = {'"': "quot", "&": "amp", "'": "apos", "<": "lt", ">": "gt"}
@@ -309,6 +310,17 @@ def fields_without(whole: msgspec.Struct, *hidden: str) -> list[tuple[str, Any]]
 def visible(text: str) -> str:
     r"""Escape characters that control a terminal (C0 but \n and \t, C1, DEL, bidi, zero width)."""
     return text if text.isprintable() else _UNSAFE.sub(_escape, text)
+
+
+def readable(text: str) -> str:
+    """Escape what `visible` does, but for joiners.
+
+    They are invisible, but emoji and several scripts are spelled with them.
+    """
+    if text.isprintable():
+        return text
+    parts = _JOINERS.split(text)
+    return "".join(part if at % 2 else visible(part) for at, part in enumerate(parts))
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from poeflow.digest import Json, encode_json
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import InstanceRecord, InstanceStatus
-from poeflow.redact import visible
+from poeflow.redact import readable
 from poeflow.report.history import message_texts, request_body, scored, unmet_in
 from poeflow.report.terminal.text import Line, Marks, Piece, chopped
 from poeflow.word_diff import Piece as Part
@@ -202,7 +202,7 @@ def _spelled(body: Mapping[str, Json], name: str) -> str | None:
 
 
 def _harmless(text: str) -> str:
-    return visible(text.replace("\r\n", "\n")).expandtabs(4)
+    return readable(text.replace("\r\n", "\n")).expandtabs(4)
 
 
 def _gathered(pieces: Sequence[Part]) -> Iterator[Part]:
@@ -270,7 +270,7 @@ def _flowed(pieces: Sequence[Piece], width: int, marks: Marks) -> Iterator[Line]
                 line, room = [], width
             if part == "\n" or (part.isspace() and not line and room < width):
                 continue
-            *full, last = chopped(marks.shown(part), width)
+            *full, last = chopped(marks.shown(part, with_joiners=True), width)
             yield from (((chunk, style),) for chunk in full)
             line.append((last, style))
             room -= cell_len(last)

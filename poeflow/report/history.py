@@ -22,7 +22,7 @@ from poeflow.records import (
     how_to_go_on,
     outer_step,
 )
-from poeflow.redact import visible
+from poeflow.redact import readable, visible
 from poeflow.report.terminal.run_summary import unknown_outcome
 from poeflow.report.terminal.text import Line, Marks, Work, aligned
 
@@ -84,7 +84,12 @@ def instance_rows(
                 ((f"    {marks.shown(miss)}", "yellow"),) for miss in unmet_in(one.verdicts)
             )
         if with_text and one.text:
-            yield ((f"    {_beginning(marks.shown(one.text[: 2 * MAX_TEXT]))}", "dim"),)
+            yield (
+                (
+                    f"    {_beginning(marks.shown(one.text[: 2 * MAX_TEXT], with_joiners=True))}",
+                    "dim",
+                ),
+            )
 
 
 def _beginning(text: str) -> str:
@@ -112,7 +117,7 @@ def instance_lines(one: InstanceRecord, requests: Sequence[RequestRow]) -> Itera
         yield ((visible(_sent(row, one.id)), style),)
         text = answer_text(row)
         if text.strip() and text not in (one.text, one.answer):
-            yield from (((visible(line), ""),) for line in text.splitlines())
+            yield from (((readable(line), ""),) for line in text.splitlines())
     for verdict in one.verdicts:
         mark = "as expected" if verdict.get("passed") else "not as expected"
         found = graded(verdict)
@@ -385,7 +390,7 @@ def _section(title: str, text: str, *, style: str = "") -> Iterator[Line]:
     yield ()
     yield ((f"-- {visible(title)} --", "cyan"),)
     for line in text.splitlines() or [""]:
-        yield ((visible(line), style),)
+        yield ((readable(line), style),)
 
 
 def _ended(one: InstanceRecord) -> str:

@@ -12,7 +12,7 @@ from poeflow.digest import Json, encode_json
 from poeflow.records import InstanceState, InstanceStatus, Measure, step_of
 from poeflow.redact import visible
 from poeflow.report.terminal.notes import Note, by_cause, without_finding
-from poeflow.report.terminal.text import Line, Marks, cells, cropped, padded, wrapped
+from poeflow.report.terminal.text import Line, Marks, aligned, cells, cropped, padded, wrapped
 
 _ORDER: Final = (
     *("new", "stale", "missing", "edited", "needed", "unknown", "fresh", "skipped", "orphaned"),
@@ -58,11 +58,8 @@ class TableRow(msgspec.Struct, frozen=True):
 def plan_lines(statuses: Sequence[InstanceStatus], *, all_: bool) -> list[str]:
     """Return a line for each instance that a run would touch, or for all of them."""
     shown = [one for one in statuses if all_ or not one.is_current or one.calls]
-    width = max((len(status.id) for status in shown), default=0)
-    return [
-        visible(f"{status.id:<{width}}  {status.state:<7}  {'; '.join(status.reasons)}".rstrip())
-        for status in shown
-    ]
+    rows = [(visible(one.id), f"{one.state:<7}", visible("; ".join(one.reasons))) for one in shown]
+    return aligned(rows, words=3)
 
 
 def plan_table(

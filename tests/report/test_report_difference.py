@@ -62,6 +62,11 @@ def test_what_could_steer_a_terminal_is_shown():
     assert told("a", "\x1b[2Jb\r\n") == (["[-a-]{+\\x1b[2Jb", "+}"], 0)
 
 
+def test_joiners_stay_as_scripts_are_spelled_with_them():
+    lines, _ = rewritten(None, "a\u200cb\u200bc", width=20, is_colored=False, marks=UNICODE)
+    assert [unstyled(line) for line in lines] == ["a\u200cb\\u200bc"]
+
+
 @given(st.text(max_size=60), st.text(max_size=60), st.integers(2, 30), st.booleans())
 def test_no_line_is_wider_than_asked(old, new, width, is_colored):
     lines, _ = rewritten(old, new, width=width, is_colored=is_colored, marks=UNICODE)

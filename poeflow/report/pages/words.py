@@ -8,24 +8,18 @@ from urllib.parse import urlencode
 
 from poeflow.clock import spoken
 from poeflow.digest import Json
-from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import InstanceRecord, RunRow
-from poeflow.redact import visible
+from poeflow.redact import readable
 
 MOST_TEXT: Final = 200_000
 """Characters of one text that a page shows; the rest is one click away."""
 _BEGINNING: Final = 140
-_JOINERS: Final = lazy_pattern("([\u200c\u200d])")
 _UNKNOWN: Final = "\u2013"
 
 
 def harmless(text: str) -> str:
-    r"""Escape characters that hide or reverse text, except LF, tab and joiners.
-
-    Joiners are invisible, but emoji and several scripts are spelled with them.
-    """
-    parts = _JOINERS.split(text.replace("\r\n", "\n"))
-    return "".join(part if at % 2 else visible(part) for at, part in enumerate(parts))
+    """Escape characters that hide or reverse text, except LF, tab and joiners."""
+    return readable(text.replace("\r\n", "\n"))
 
 
 def beginning(text: str | None) -> str:

@@ -10,7 +10,7 @@ import msgspec
 
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import InstanceState
-from poeflow.redact import visible
+from poeflow.redact import readable, visible
 
 Piece: TypeAlias = tuple[str, str]
 """A text of one line without control characters, and its style."""
@@ -129,9 +129,13 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True):
         """Return the mark of a running step at the time `now`."""
         return self.spinner[int(now * 10) % len(self.spinner)]
 
-    def shown(self, text: str) -> str:
+    def shown(self, text: str, *, with_joiners: bool = False) -> str:
         """Return `text` on one line, without control characters, in characters of the encoding."""
-        safe = visible(paired(text)).replace("\n", " ").replace("\t", " ")
+        safe = (
+            (readable if with_joiners else visible)(paired(text))
+            .replace("\n", " ")
+            .replace("\t", " ")
+        )
         if self.encoding in ("utf-8", "utf8") or safe.isascii():
             return safe
         return safe.encode(self.encoding, "backslashreplace").decode(self.encoding)
