@@ -24,12 +24,14 @@ from poeflow.records import (
 )
 from poeflow.redact import readable, visible
 from poeflow.report.terminal.run_summary import unknown_outcome
-from poeflow.report.terminal.text import Line, Marks, Work, aligned
+from poeflow.report.terminal.text import Line, Marks, Work, aligned, cells
 
 _HEAD: Final = (
     "run", "when", "flow", "result", "commit", "asked", "cached", "tokens", "USD", "took"
 )  # fmt: skip
-_WORDS: Final = 5
+_WORDS: Final = ("run", "when", "flow", "result", "commit")
+LESS: Final = ("commit", "cached", "took", "tokens", "asked")
+"""Columns that are left out, one after another, where the table is too wide."""
 _STYLES: Final = {"ok": "green", "running": "cyan", "unfinished": "yellow", "interrupted": "yellow"}
 _SHORT: Final = 8
 MAX_TEXT: Final = 300
@@ -39,18 +41,31 @@ UNKNOWN_REQUEST: Final = "its request is not known before that"
 NO_REQUEST: Final = "it asks no model"
 
 
-def run_table(rows: Sequence[RunRow], *, running: int | None = None) -> Iterator[Line]:
-    """Yield a table of runs, a line for each.
+def run_table(
+    rows: Sequence[RunRow], *, running: int | None = None, width: int | None = None
+) -> Iterator[Line]:
+    """Yield a table of runs, a line for each, with the columns that fit into `width`.
 
     `running` is the number of the run that has not ended.
     """
     results = [result_of(row, is_running=row.id == running) for row in rows]
-    cells = [_row(row, result) for row, result in zip(rows, results, strict=True)]
-    head, *lines = aligned([_HEAD, *cells], words=_WORDS)
+    table = [_row(row, result) for row, result in zip(rows, results, strict=True)]
+    head, *lines = _fitting([_HEAD, *table], width)
     yield ((head, "dim"),)
     for result, line in zip(results, lines, strict=True):
         before, _, after = line.partition(f"  {result}")
         yield ((f"{before}  ", ""), (result, _style_of(result)), (after, ""))
+
+
+def _fitting(rows: Sequence[tuple[str, ...]], width: int | None) -> list[str]:
+    """Return the rows of the table as lines, without columns for which there is no room."""
+    for count in range(len(LESS) + 1):
+        kept = [at for at, name in enumerate(_HEAD) if name not in LESS[:count]]
+        words = sum(_HEAD[at] in _WORDS for at in kept)
+        lines = aligned([tuple(row[at] for at in kept) for row in rows], words=words)
+        if width is None or all(cells(((line, ""),)) <= width for line in lines):
+            break
+    return lines
 
 
 def run_lines(
@@ -71,8 +86,8 @@ def instance_rows(
 
     `with_text` also what it does not meet at lower levels, and how its text begins.
     """
-    cells = aligned([_instance(one) for one in instances], words=3)
-    for one, line in zip(instances, cells, strict=True):
+    table = aligned([_instance(one) for one in instances], words=3)
+    for one, line in zip(instances, table, strict=True):
         mark, style = marks.of(_work(one))
         yield ((f"{mark} ", style), (marks.shown(line), ""))
         if one.reason:

@@ -7,8 +7,8 @@ import subprocess
 import pytest
 
 from poeflow.digest import sha256_of, short_hash
-from poeflow.records import InstanceRecord, RunEnd, RunRecord
-from poeflow.report.history import instance_lines
+from poeflow.records import InstanceRecord, RunEnd, RunRecord, RunRow
+from poeflow.report.history import LESS, instance_lines, run_table
 from poeflow.simulator.server import Simulator
 from poeflow.store.history import History
 
@@ -424,3 +424,13 @@ def test_a_record_that_is_damaged_is_shown_all_the_same():
     )
     lines = [line[0][0] for line in instance_lines(one, []) if line]
     assert lines[-1] == "wrote a.md (AAAAAAAAAAAA)"
+
+
+def test_a_table_of_runs_leaves_out_columns_that_do_not_fit():
+    rows = [RunRow(id=1, record=RUN, end=None)]
+    whole = next(line[0][0].split() for line in run_table(rows))
+    assert len(whole) == 10
+    for width, left_out in ((89, set()), (79, {"commit"}), (20, {*LESS})):
+        head, row = ("".join(text for text, _ in line) for line in run_table(rows, width=width))
+        assert set(whole) - set(head.split()) == left_out
+        assert len(row) <= max(width, 53)

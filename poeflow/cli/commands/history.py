@@ -1,5 +1,6 @@
 """`poeflow history`: the runs of a project, looked through, searched and pruned."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Final
@@ -8,7 +9,7 @@ import click
 
 from poeflow.cli.click_options import duration_of
 from poeflow.cli.completing import FLOWS
-from poeflow.cli.output import print_json, print_lines, warn
+from poeflow.cli.output import print_json, print_lines, warn, width_of
 from poeflow.cli.private_files_options import trust_state_option
 from poeflow.cli.run_arguments import history_here, trusted_workspace
 from poeflow.cli.targets import flow_target
@@ -69,7 +70,8 @@ def history(
     if output == "json":
         print_json(rows)
     elif rows:
-        print_lines(run_table(rows, running=stored.running()))
+        width = width_of(sys.stdout) if sys.stdout.isatty() else None
+        print_lines(run_table(rows, running=stored.running(), width=width))
     else:
         click.echo("no run fits", err=True)
 
