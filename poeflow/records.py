@@ -258,7 +258,7 @@ def run_counts(instances: Iterable[InstanceRecord], requests: Iterable[RequestRo
     return Counts(
         asked=sources["asked"],
         cached=sum(one.source == "cached" and one.status == "ok" for one in ended),
-        rendered=sources["rendered"],
+        rendered=sum(one.source == "rendered" and one.status == "ok" for one in ended),
         failed=sum(one.status == "failed" and not one.is_tolerated for one in ended),
         tolerated=sum(one.is_tolerated for one in ended),
         skipped=sum(one.status == "skipped" for one in ended),

@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.records import as_written, instance_id, key_of, named, path_of, step_of, wholes_of
+from poeflow.records import (
+    InstanceRecord,
+    as_written,
+    instance_id,
+    key_of,
+    named,
+    path_of,
+    run_counts,
+    step_of,
+    wholes_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -75,3 +85,12 @@ def test_any_key_is_found_as_it_is_printed_and_as_it_is_written(one, other):
     known = [f"step[{one}]", f"step[{other}]"]
     assert [named(name, known) for name in known] == known
     assert [named(as_written(name), known) for name in known] == known
+
+
+def test_a_rendered_text_that_fails_counts_once_while_its_run_is_at_work():
+    ended = [
+        InstanceRecord(id="a", step="a", status="ok", source="rendered"),
+        InstanceRecord(id="b", step="b", status="failed", source="rendered"),
+    ]
+    counts = run_counts(ended, ())
+    assert (counts.rendered, counts.failed, counts.done) == (1, 1, 1)
