@@ -307,18 +307,16 @@ def fields_without(whole: msgspec.Struct, *hidden: str) -> list[tuple[str, Any]]
     return [(name, getattr(whole, name)) for name in shown]
 
 
-def visible(text: str) -> str:
-    r"""Escape characters that control a terminal (C0 but \n and \t, C1, DEL, bidi, zero width)."""
-    return text if text.isprintable() else _UNSAFE.sub(_escape, text)
+def visible(text: str, *, with_joiners: bool = False) -> str:
+    r"""Escape characters that control a terminal (C0 but \n and \t, C1, DEL, bidi, zero width).
 
-
-def readable(text: str) -> str:
-    """Escape what `visible` does, but for joiners.
-
-    They are invisible, but emoji and several scripts are spelled with them.
+    `with_joiners` leaves joiners: they are invisible, but emoji and several scripts are spelled
+    with them.
     """
     if text.isprintable():
         return text
+    if not with_joiners:
+        return _UNSAFE.sub(_escape, text)
     parts = _JOINERS.split(text)
     return "".join(part if at % 2 else visible(part) for at, part in enumerate(parts))
 

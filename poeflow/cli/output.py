@@ -18,7 +18,7 @@ from poeflow.clock import SystemClock
 from poeflow.digest import Json, encode_json
 from poeflow.engine.results import Outcome
 from poeflow.events import Event, Listener, Warned
-from poeflow.redact import Scrubber, readable, visible
+from poeflow.redact import Scrubber, visible
 from poeflow.report.github_commands import inert, inert_json, without_commands
 from poeflow.report.listeners import JsonLines, TolerantListener, scrubbed
 from poeflow.report.log import PlainReport
@@ -286,7 +286,7 @@ def _text(value: Json | dict[str, Json]) -> str:
 
 def _write(text: str) -> None:
     """Write a result: unchanged to a pipe or file, with escapes on a terminal."""
-    shown = readable(text) if sys.stdout.isatty() else text
+    shown = visible(text, with_joiners=True) if sys.stdout.isatty() else text
     shown = shown.rstrip("\n")
     sys.stdout.flush()
     for start in range(0, len(shown), _PIECE):  # so that there is no copy of a long one

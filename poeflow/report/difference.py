@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from poeflow.digest import Json, encode_json
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import InstanceRecord, InstanceStatus
-from poeflow.redact import readable
+from poeflow.redact import visible
 from poeflow.report.history import message_texts, request_body, scored, unmet_in
 from poeflow.report.terminal.text import Line, Marks, Piece, chopped
 from poeflow.word_diff import Piece as Part
@@ -202,7 +202,7 @@ def _spelled(body: Mapping[str, Json], name: str) -> str | None:
 
 
 def _harmless(text: str) -> str:
-    return readable(text.replace("\r\n", "\n")).expandtabs(4)
+    return visible(text.replace("\r\n", "\n"), with_joiners=True).expandtabs(4)
 
 
 def _gathered(pieces: Sequence[Part]) -> Iterator[Part]:

@@ -22,7 +22,7 @@ from poeflow.records import (
     how_to_go_on,
     outer_step,
 )
-from poeflow.redact import readable, visible
+from poeflow.redact import visible
 from poeflow.report.terminal.run_summary import unknown_outcome
 from poeflow.report.terminal.text import Line, Marks, Work, aligned, cells
 
@@ -132,7 +132,7 @@ def instance_lines(one: InstanceRecord, requests: Sequence[RequestRow]) -> Itera
         yield ((visible(_sent(row, one.id)), style),)
         text = answer_text(row)
         if text.strip() and text not in (one.text, one.answer):
-            yield from (((readable(line), ""),) for line in text.splitlines())
+            yield from (((visible(line, with_joiners=True), ""),) for line in text.splitlines())
     for verdict in one.verdicts:
         mark = "as expected" if verdict.get("passed") else "not as expected"
         found = graded(verdict)
@@ -405,7 +405,7 @@ def _section(title: str, text: str, *, style: str = "") -> Iterator[Line]:
     yield ()
     yield ((f"-- {visible(title)} --", "cyan"),)
     for line in text.splitlines() or [""]:
-        yield ((readable(line), style),)
+        yield ((visible(line, with_joiners=True), style),)
 
 
 def _ended(one: InstanceRecord) -> str:

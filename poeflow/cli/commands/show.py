@@ -12,7 +12,7 @@ from poeflow.cli.private_files_options import trust_state_option
 from poeflow.cli.run_arguments import history_here, run_argument, with_result
 from poeflow.records import InstanceRecord, RequestRow, step_of
 from poeflow.report.history import headed, instance_lines, run_lines
-from poeflow.report.loops import loop_lines
+from poeflow.report.loop_overview import loop_lines
 from poeflow.report.terminal.text import Line, marks_for
 
 EPILOG: Final = """\b

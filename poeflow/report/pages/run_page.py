@@ -6,7 +6,7 @@ from typing import Final
 
 from poeflow.records import InstanceRecord, RequestRow, RunRow, outer_step
 from poeflow.report.history import mean_score, passed_of
-from poeflow.report.loops import axis_values
+from poeflow.report.loop_overview import axis_values
 from poeflow.report.pages.drawings import Box, Drawing, Timings, drawing_of, timings_of
 from poeflow.report.pages.groups import NumberedInstance, StepGroup, grouped, natural, numbered
 from poeflow.report.pages.words import combined_state
@@ -89,7 +89,7 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class FailureCause:
     """What made instances fail: in the words of the first of them if they differ."""
 
     said: str
@@ -110,7 +110,7 @@ class RunView:
 
     row: RunRow
     total: int
-    causes: tuple[Cause, ...]
+    causes: tuple[FailureCause, ...]
     drawing: Drawing
     nodes: tuple[StepBox, ...]
     timings: Timings | None
@@ -214,7 +214,7 @@ def page_number(asked: Mapping[str, str]) -> int:
     return max(int(text), 1) if text.isascii() and text.isdecimal() and len(text) < 7 else 1
 
 
-def _causes(groups: Sequence[StepGroup]) -> Iterator[Cause]:
+def _causes(groups: Sequence[StepGroup]) -> Iterator[FailureCause]:
     """Yield what made instances fail, what made the most of them fail first."""
     found = {
         one.record.id: one
@@ -224,7 +224,7 @@ def _causes(groups: Sequence[StepGroup]) -> Iterator[Cause]:
     }
     notes = (Note(name, one.record.reason or "") for name, one in found.items())
     for told in sorted(by_cause(notes), key=lambda told: -len(told.steps))[:MOST_CAUSES]:
-        yield Cause(told.said, tuple(found[name] for name in told.steps))
+        yield FailureCause(told.said, tuple(found[name] for name in told.steps))
 
 
 def _nodes(drawing: Drawing, groups: Sequence[StepGroup]) -> Iterator[StepBox]:

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from poeflow.clock import spoken
 from poeflow.digest import Json
 from poeflow.records import InstanceRecord, RunRow
-from poeflow.redact import readable
+from poeflow.redact import visible
 
 MOST_TEXT: Final = 200_000
 """Characters of one text that a page shows; the rest is one click away."""
@@ -19,7 +19,7 @@ _UNKNOWN: Final = "\u2013"
 
 def harmless(text: str) -> str:
     """Escape characters that hide or reverse text, except LF, tab and joiners."""
-    return readable(text.replace("\r\n", "\n"))
+    return visible(text.replace("\r\n", "\n"), with_joiners=True)
 
 
 def beginning(text: str | None) -> str:

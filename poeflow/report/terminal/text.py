@@ -10,7 +10,7 @@ import msgspec
 
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import InstanceState
-from poeflow.redact import readable, visible
+from poeflow.redact import visible
 
 Piece: TypeAlias = tuple[str, str]
 """A text of one line without control characters, and its style."""
@@ -132,9 +132,7 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True):
     def shown(self, text: str, *, with_joiners: bool = False) -> str:
         """Return `text` on one line, without control characters, in characters of the encoding."""
         safe = (
-            (readable if with_joiners else visible)(paired(text))
-            .replace("\n", " ")
-            .replace("\t", " ")
+            visible(paired(text), with_joiners=with_joiners).replace("\n", " ").replace("\t", " ")
         )
         if self.encoding in ("utf-8", "utf8") or safe.isascii():
             return safe
