@@ -158,6 +158,14 @@ def test_what_a_step_wrote_is_told_in_full_at_the_end():
     ]
 
 
+def test_how_a_loop_failed_is_told_in_full_at_the_end():
+    tree = run(expanded("draft", 2), done("draft[a]", tokens=1234), failed("draft[b]"))
+    assert kept(tree, width=36)[1:3] == [
+        "✗ draft 1 answered, 1 failed in 0.0",
+        "        s, 1,234 tokens",
+    ]
+
+
 def test_what_is_done_about_a_failure_comes_before_a_long_reason():
     reason = "http://127.0.0.1:1 refused the connection; check its address"
     planned = events.RetryPlanned(at=1, step="draft", attempt=1, wait=4.0, reason=reason)

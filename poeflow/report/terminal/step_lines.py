@@ -74,7 +74,7 @@ def ended_lines(branch: Branch, frame: Frame, names: int) -> Iterator[Line]:
     """Yield the line of a step that has ended, wrapped: only the reason of a failure is cut."""
     head = (*_head(branch, frame, names), (" ", ""))
     room = frame.width - cells(head)
-    if branch.state == "failed" or room < LEAST:
+    if (branch.state == "failed" and branch.outcome) or room < LEAST:
         yield step_line(branch, frame, names)
         return
     first, *more = wrapped(frame.marks.shown(outcome(branch)), room)
