@@ -1,8 +1,8 @@
 """The asynchronous client, with the names of the OpenAI SDK: chat, models, usage, streams."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, nullcontext
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Literal, Self, TypeVar, Unpack, overload
 
@@ -22,6 +22,7 @@ from poeflow.client.http.transport import (
 )
 from poeflow.client.messages import ChatRequest, CreateParams
 from poeflow.clock import Clock
+from poeflow.errors import UsageError
 
 T = TypeVar("T")
 
@@ -36,9 +37,11 @@ class AsyncPoeClient(Client["AsyncInjected", "AsyncChannels"]):
         self, options: Options, transport: "AsyncInjected | None", concurrency: int | None
     ) -> "AsyncChannels":
         clock = options.config.clock
-        carrier = async_transport_for(transport, proxy=options.proxy, clock=clock)
-        slots = asyncio.Semaphore(concurrency) if concurrency else nullcontext()
-        return AsyncChannels(carrier, clock, slots)
+
+        def connected() -> AsyncTransport:
+            return async_transport_for(transport, proxy=options.proxy, clock=clock)
+
+        return AsyncChannels(connected, clock, concurrency)
 
     def _set_up(self, options: Options, channels: "AsyncChannels") -> None:
         super()._set_up(options, channels)
@@ -71,15 +74,13 @@ class AsyncStream:
     """The chunks of an answer as they arrive; iterate over it once.
 
     `text()` yields only the text, `final()` returns the whole answer. To stop early use `aclose()`
-    or an `async with` statement. Raises `TruncatedStreamError` if the stream ends too early.
+    or an `async with` statement; a stream that nobody holds is closed, too. Raises
+    `TruncatedStreamError` if the stream ends too early.
     """
 
-    def __init__(
-        self, stream: Opened, channel: "AsyncChannel", slots: AbstractAsyncContextManager[object]
-    ) -> None:
+    def __init__(self, stream: Opened, channel: "AsyncChannel") -> None:
         self._stream = stream
         self._channel = channel
-        self._slots: AbstractAsyncContextManager[object] | None = slots
 
     @property
     def request_id(self) -> str | None:
@@ -90,7 +91,7 @@ class AsyncStream:
 
     async def __anext__(self) -> CompletionChunk:
         chunks = self._stream.chunks
-        if not chunks and self._slots is not None:
+        if not chunks and self._channel.is_open:
             try:
                 await adrive(self._stream.more(), self._channel.perform)
             except BaseException:
@@ -124,10 +125,7 @@ class AsyncStream:
 
     async def aclose(self) -> None:
         """Close the connection. Does nothing the second time. `close` is the same."""
-        slots, self._slots = self._slots, None
-        if slots is not None:
-            self._channel.close()
-            await slots.__aexit__(None, None, None)
+        self._channel.end()
 
     close = aclose  # the OpenAI SDK's name
 
@@ -210,12 +208,20 @@ class AsyncAccountUsage(Resource["AsyncChannels"]):
 
 
 class AsyncChannel:
-    """Performs the commands of one exchange on asyncio."""
+    """Performs the commands of one exchange on asyncio, and holds its slot until it ends."""
 
-    def __init__(self, transport: AsyncTransport, clock: Clock) -> None:
-        self._transport = transport
+    is_open = False
+
+    def __init__(self, share: "LoopShare", clock: Clock) -> None:
+        self._share = share
         self._clock = clock
         self._response: AsyncResponse | None = None
+
+    async def begin(self) -> None:
+        """Wait for a slot."""
+        if self._share.slots is not None:
+            await self._share.slots.acquire()
+        self.is_open = True
 
     async def perform(self, command: Command) -> Reply:
         match command:
@@ -224,54 +230,102 @@ class AsyncChannel:
                     raise AssertionError("nothing was sent")
                 return await self._response.read(timeout)
             case Send():
-                self.close()
-                self._response = await self._transport.send(
+                self._drop_response()
+                self._response = await self._share.transport.send(
                     command.request, connect=command.connect, total=command.total, head=command.head
                 )
                 return self._response.head
             case Wait(seconds=seconds):
-                self.close()
+                self._drop_response()
                 await self._clock.asleep(seconds)
                 return None
 
-    def close(self) -> None:
-        """Close the response, unless it was read to its end."""
-        if self._response is not None:
-            self._response.abort()
-            self._response = None
+    def end(self) -> None:
+        """Close the response, unless it was read to its end, and return the slot; only once."""
+        is_open, self.is_open = self.is_open, False
+        if is_open:
+            response, self._response = self._response, None
+            self._share.take_back(response)
+
+    def __del__(self) -> None:
+        """End in the event loop, as this may happen in any thread."""
+        if self.is_open:
+            with contextlib.suppress(RuntimeError):  # of a closed loop
+                self._share.loop.call_soon_threadsafe(self._share.take_back, self._response)
+
+    def _drop_response(self) -> None:
+        response, self._response = self._response, None
+        if response is not None:
+            response.abort()
+
+
+class LoopShare:
+    """The connections and slots that a client has in one event loop: loops cannot share them."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, transport: AsyncTransport, concurrency: int | None
+    ) -> None:
+        self.loop = loop
+        self.transport = transport
+        self.slots = asyncio.Semaphore(concurrency) if concurrency else None
+
+    def take_back(self, response: AsyncResponse | None) -> None:
+        """Close a response, unless it was read to its end, and free its slot."""
+        try:
+            if response is not None:
+                response.abort()
+        finally:
+            if self.slots is not None:
+                self.slots.release()
 
 
 class AsyncChannels:
-    """Opens channels, up to the client's limit on concurrency."""
+    """Opens channels, up to the client's limit on concurrency in each event loop."""
 
     def __init__(
-        self, transport: AsyncTransport, clock: Clock, slots: AbstractAsyncContextManager[object]
+        self, connected: Callable[[], AsyncTransport], clock: Clock, concurrency: int | None
     ) -> None:
-        self._transport = transport
+        self._connected = connected
         self._clock = clock
-        self._slots = slots
+        self._concurrency = concurrency
+        self._shares: dict[asyncio.AbstractEventLoop, LoopShare] = {}
 
     async def perform(self, exchange: Exchange[T]) -> T:
         """Run an exchange to its end."""
-        async with self._slots:
-            channel = AsyncChannel(self._transport, self._clock)
-            try:
-                return await adrive(exchange, channel.perform)
-            finally:
-                channel.close()
+        channel = AsyncChannel(self._share(), self._clock)
+        await channel.begin()
+        try:
+            return await adrive(exchange, channel.perform)
+        finally:
+            channel.end()
 
     async def open(self, exchange: Exchange[Opened]) -> AsyncStream:
         """Run an exchange to its first chunk; the slot stays taken until the stream is closed."""
-        await self._slots.__aenter__()
-        channel = AsyncChannel(self._transport, self._clock)
+        channel = AsyncChannel(self._share(), self._clock)
+        await channel.begin()
         try:
-            found = await adrive(exchange, channel.perform)
+            return AsyncStream(await adrive(exchange, channel.perform), channel)
         except BaseException:
-            channel.close()
-            await self._slots.__aexit__(None, None, None)
+            channel.end()
             raise
-        return AsyncStream(found, channel, self._slots)
 
     async def aclose(self) -> None:
-        """Close idle connections."""
-        await self._transport.aclose()
+        """Close the idle connections of the running event loop, and of others that still run."""
+        here = self._share()
+        for share in list(self._shares.values()):
+            if share is not here and share.loop.is_running():
+                asyncio.run_coroutine_threadsafe(share.transport.aclose(), share.loop)
+        await here.transport.aclose()
+
+    def _share(self) -> LoopShare:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            message = "AsyncPoeClient needs a running event loop of asyncio"
+            raise UsageError(message, hint="use asyncio.run(); trio is not supported") from None
+        share = self._shares.get(loop)
+        if share is None:
+            share = LoopShare(loop, self._connected(), self._concurrency)
+            alive = {one: its for one, its in self._shares.items() if not one.is_closed()}
+            self._shares = {**alive, loop: share}
+        return share

@@ -202,12 +202,12 @@ class Client(Generic[InjectedT, ChannelsT]):
 
         `api_key` and `base_url` fall back to `POE_API_KEY` and `POE_BASE_URL`. `attempts` counts
         all sends of one request. `timeout` is seconds for each attempt, or `Timeouts`.
-        `concurrency` and `requests_per_minute` limit this client; after a 429 it pauses all
-        requests. `validation` asks the server for `strict` or `legacy` checks (the `poe-feature`
-        header). `transport` is one of httpx's or any object with `send` and `close`, or `aclose`
-        for the asynchronous client. Plain http beyond loopback needs `allow_insecure=True`. With
-        `keyless` no key is sent, for servers without keys. `server` is the server that hints name,
-        by default found from the address.
+        `concurrency` (of each event loop) and `requests_per_minute` limit this client; after a 429
+        it pauses all requests. `validation` asks the server for `strict` or `legacy` checks (the
+        `poe-feature` header). `transport` is one of httpx's or any object with `send` and `close`,
+        or `aclose` for the asynchronous client. Plain http beyond loopback needs
+        `allow_insecure=True`. With `keyless` no key is sent, for servers without keys. `server` is
+        the server that hints name, by default found from the address.
 
         Raises `AccountError` without a key and `UsageError` if an argument is wrong.
         """

@@ -1,9 +1,9 @@
 """The synchronous client, with the names of the OpenAI SDK: chat, models, usage, streams."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Literal, Self, TypeVar, Unpack, overload
 
 from poeflow.client import endpoints
@@ -31,9 +31,11 @@ class PoeClient(Client["Injected", "Channels"]):
         self, options: Options, transport: "Injected | None", concurrency: int | None
     ) -> "Channels":
         clock = options.config.clock
-        carrier = transport_for(transport, proxy=options.proxy, clock=clock)
-        slots = threading.BoundedSemaphore(concurrency) if concurrency else nullcontext()
-        return Channels(carrier, clock, slots)
+
+        def connected() -> Transport:
+            return transport_for(transport, proxy=options.proxy, clock=clock)
+
+        return Channels(connected, clock, concurrency)
 
     def _set_up(self, options: Options, channels: "Channels") -> None:
         super()._set_up(options, channels)
@@ -64,15 +66,13 @@ class Stream:
     """The chunks of an answer as they arrive; iterate over it once.
 
     `text()` yields only the text, `final()` returns the whole answer. To stop early use `close()`
-    or a `with` statement. Raises `TruncatedStreamError` if the stream ends too early.
+    or a `with` statement; a stream that nobody holds is closed, too. Raises `TruncatedStreamError`
+    if the stream ends too early.
     """
 
-    def __init__(
-        self, stream: Opened, channel: "Channel", slots: AbstractContextManager[object]
-    ) -> None:
+    def __init__(self, stream: Opened, channel: "Channel") -> None:
         self._stream = stream
         self._channel = channel
-        self._slots: AbstractContextManager[object] | None = slots
 
     @property
     def request_id(self) -> str | None:
@@ -83,7 +83,7 @@ class Stream:
 
     def __next__(self) -> CompletionChunk:
         chunks = self._stream.chunks
-        if not chunks and self._slots is not None:
+        if not chunks and self._channel.is_open:
             try:
                 drive(self._stream.more(), self._channel.perform)
             except BaseException:
@@ -117,10 +117,7 @@ class Stream:
 
     def close(self) -> None:
         """Close the connection. Does nothing the second time."""
-        slots, self._slots = self._slots, None
-        if slots is not None:
-            self._channel.close()
-            slots.__exit__(None, None, None)
+        self._channel.end()
 
 
 class Chat:
@@ -197,12 +194,18 @@ class AccountUsage(Resource["Channels"]):
 
 
 class Channel:
-    """Performs the commands of one exchange."""
+    """Performs the commands of one exchange, and holds its slot until it ends."""
 
-    def __init__(self, transport: Transport, clock: Clock) -> None:
+    is_open = False
+
+    def __init__(self, transport: Transport, clock: Clock, slots: "Slots | None") -> None:
         self._transport = transport
         self._clock = clock
+        self._slots = slots
         self._response: Response | None = None
+        if slots is not None:
+            slots.take()
+        self.is_open = True
 
     def perform(self, command: Command) -> Reply:
         match command:
@@ -211,54 +214,91 @@ class Channel:
                     raise AssertionError("nothing was sent")
                 return self._response.read(timeout)
             case Send():
-                self.close()
+                self._drop_response()
                 self._response = self._transport.send(
                     command.request, connect=command.connect, total=command.total, head=command.head
                 )
                 return self._response.head
             case Wait(seconds=seconds):
-                self.close()
+                self._drop_response()
                 self._clock.sleep(seconds)
                 return None
 
-    def close(self) -> None:
-        """Close the response, unless it was read to its end."""
-        if self._response is not None:
-            self._response.abort()
-            self._response = None
+    def end(self) -> None:
+        """Close the response, unless it was read to its end, and return the slot; only once."""
+        is_open, self.is_open = self.is_open, False
+        if is_open:
+            try:
+                self._drop_response()
+            finally:
+                if self._slots is not None:
+                    self._slots.give_back()
+
+    __del__ = end
+
+    def _drop_response(self) -> None:
+        response, self._response = self._response, None
+        if response is not None:
+            response.abort()
+
+
+class Slots:
+    """Limits how many exchanges run at the same time."""
+
+    def __init__(self, count: int) -> None:
+        self._free: SimpleQueue[None] = SimpleQueue()  # unlike a semaphore, safe in a destructor
+        for _ in range(count):
+            self._free.put(None)
+
+    def take(self) -> None:
+        self._free.get()
+
+    def give_back(self) -> None:
+        self._free.put(None)
 
 
 class Channels:
-    """Opens channels, up to the client's limit on concurrency."""
+    """Opens channels, up to the client's limit on concurrency.
+
+    A forked process gets connections and slots of its own: of a shared connection each process
+    would read the other's answers.
+    """
 
     def __init__(
-        self, transport: Transport, clock: Clock, slots: AbstractContextManager[object]
+        self, connected: Callable[[], Transport], clock: Clock, concurrency: int | None
     ) -> None:
-        self._transport = transport
+        self._connected = connected
         self._clock = clock
-        self._slots = slots
+        self._concurrency = concurrency
+        self._set_up()
+
+    def _set_up(self) -> None:
+        self._process = os.getpid()
+        self._transport = self._connected()
+        self._slots = Slots(self._concurrency) if self._concurrency else None
 
     def perform(self, exchange: Exchange[T]) -> T:
         """Run an exchange to its end."""
-        with self._slots:
-            channel = Channel(self._transport, self._clock)
-            try:
-                return drive(exchange, channel.perform)
-            finally:
-                channel.close()
+        channel = self._channel()
+        try:
+            return drive(exchange, channel.perform)
+        finally:
+            channel.end()
 
     def open(self, exchange: Exchange[Opened]) -> Stream:
         """Run an exchange to its first chunk; the slot stays taken until the stream is closed."""
-        self._slots.__enter__()
-        channel = Channel(self._transport, self._clock)
+        channel = self._channel()
         try:
-            found = drive(exchange, channel.perform)
+            return Stream(drive(exchange, channel.perform), channel)
         except BaseException:
-            channel.close()
-            self._slots.__exit__(None, None, None)
+            channel.end()
             raise
-        return Stream(found, channel, self._slots)
 
     def close(self) -> None:
         """Close idle connections."""
         self._transport.close()
+
+    def _channel(self) -> Channel:
+        if self._process != os.getpid():
+            self._set_up()
+        return Channel(self._transport, self._clock, self._slots)

@@ -1,5 +1,7 @@
 """Ways to the server other than our own plain connections: TLS, a proxy, httpx's transports."""
 
+import asyncio
+import gc
 import gzip
 import inspect
 import shutil
@@ -7,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import warnings
 
 import httpx
 import pytest
@@ -14,6 +17,7 @@ from client_desk import ASKED, KEY, FakeClock, event, large, piece, reply, strea
 from client_server import CLOSE, ConnectProxy, ScriptedServer
 
 from poeflow import errors
+from poeflow.client.aio import AsyncPoeClient
 from poeflow.client.http.transport import _translated
 from poeflow.client.http.wire import origin_of
 
@@ -320,3 +324,19 @@ def test_a_broken_stream_over_httpx_carries_what_arrived(connect):
     with pytest.raises(errors.TruncatedStreamError) as caught:
         next(chunks)
     assert caught.value.completion.text == "Hel"
+
+
+@needs_openssl
+def test_behind_a_proxy_each_loop_has_connections_of_its_own(secure, trusted, monkeypatch):
+    with ConnectProxy(secure.port) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        several = AsyncPoeClient(api_key=KEY, base_url="https://poe.test/v1", attempts=1)
+
+        async def two() -> list[str]:
+            return [(await several.chat.completions.create(**ASKED)).text for _ in range(2)]
+
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            assert [asyncio.run(two()) for _ in range(2)] == [["Hello"] * 2] * 2
+            del several
+            gc.collect()
+    assert len({request.connection for request in secure.requests}) == 2

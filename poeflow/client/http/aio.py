@@ -5,6 +5,7 @@ A cancelled request closes its connection.
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from functools import cached_property
@@ -36,6 +37,7 @@ class AsyncConnection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
+        self._process = os.getpid()
         self._transport: asyncio.Transport | None = None
         self._pieces: list[bytes] = []
         self._size = 0
@@ -95,13 +97,13 @@ class AsyncConnection(asyncio.Protocol):
 
     @property
     def is_usable(self) -> bool:
-        """Return whether the connection is open, without data, and of the running event loop.
+        """Return whether the connection is open, without data, and of this process and loop.
 
         The loop may not have read yet that the server closed it, so the socket is asked.
         """
         if self._pieces or self._has_ended or self._transport is None:
             return False
-        if self.loop is not asyncio.get_running_loop():
+        if self._process != os.getpid() or not self._is_in_its_loop():
             return False
         return not has_input(self._transport.get_extra_info("socket").fileno())
 
@@ -157,8 +159,24 @@ class AsyncConnection(asyncio.Protocol):
         return data
 
     def close(self) -> None:
+        """Close the connection, from any thread; a forked process leaves it to its parent."""
+        if self._process != os.getpid():
+            return  # both share what the loop waits with, so this would deafen the parent
+        if self._is_in_its_loop():
+            self._abort()
+            return
+        with contextlib.suppress(RuntimeError):  # of a closed loop, whose connections are lost
+            self.loop.call_soon_threadsafe(self._abort)
+
+    def _is_in_its_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self.loop
+        except RuntimeError:
+            return False
+
+    def _abort(self) -> None:
         self._end_alarm()
-        if self._transport is not None and not self.loop.is_closed():
+        if self._transport is not None:
             self._transport.abort()
 
     def _set_alarm(self, at: float) -> None:

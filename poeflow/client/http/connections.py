@@ -108,7 +108,10 @@ class PooledConnection(Protocol):
 
 
 class ConnectionPool(Generic[C]):
-    """Idle connections by origin; the one released last is taken first, in O(1)."""
+    """Idle connections by origin; the one released last is taken first, in O(1).
+
+    A pool that nobody holds closes them, as a client that is not closed is no leak.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -141,6 +144,8 @@ class ConnectionPool(Generic[C]):
         for idle in self._idle.values():
             while idle:
                 idle.pop()[0].close()
+
+    __del__ = close
 
 
 T = TypeVar("T")
