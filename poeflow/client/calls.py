@@ -42,8 +42,9 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """The time limits of one attempt, in seconds.
 
     `connect` for connecting; `first` from the sent request to the first event; `progress` between
-    events (comments and pings do not count); `total` for the attempt. Answers that are not
-    streamed have only `connect` and `total`. For media bots `media` is the total.
+    events (comments and pings do not count); `total` for the attempt. What the caller of a stream
+    does between two chunks does not count. Answers that are not streamed have only `connect` and
+    `total`. For media bots `media` is the total.
     """
 
     connect: float = 10.0

@@ -41,6 +41,7 @@ class Attempt:
         self._step = timeouts.first if call.streams else self._total
         self._step_ends = self._ends
         self._has_begun = False
+        self._paused: float | None = None
 
     def send(self) -> Exchange[Head]:
         request, timeouts = self.call.request, self.config.timeouts
@@ -74,6 +75,17 @@ class Attempt:
             self._has_begun = True
             self._step = self.config.timeouts.progress
             self._step_ends = self.config.clock.monotonic() + self._step
+
+    def pause(self) -> None:
+        """Stop the time limits: what the caller does between two chunks does not count."""
+        self._paused = self.config.clock.monotonic()
+
+    def resume(self) -> None:
+        if self._paused is not None:
+            away = self.config.clock.monotonic() - self._paused
+            self._ends += away
+            self._step_ends += away
+            self._paused = None
 
     def _fail(self) -> NoReturn:
         if self._step >= self._total or self.config.clock.monotonic() >= self._ends:
@@ -141,6 +153,7 @@ class Opened:
         """Read until there is another chunk, or to the end. Raises an error after the chunks."""
         if self._error is not None:
             raise self._error
+        self._attempt.resume()
         if self._kind is None:
             yield from self._begin()
         if self._kind == "stream":
@@ -154,6 +167,7 @@ class Opened:
             yield from self._read_whole()
         if self.is_finished and not self.chunks:
             yield from _drain()
+        self._attempt.pause()
 
     def _begin(self) -> Exchange[None]:
         """Read until the beginning of the body shows its kind."""

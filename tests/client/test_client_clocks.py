@@ -42,7 +42,7 @@ class Carrier:
     """A transport without a network; what it was asked for is in `asked`."""
 
     def __init__(self, clock: FakeClock, *scripts: list, head: Head = SSE) -> None:
-        self._clock, self._head = clock, head
+        self.clock, self._head = clock, head
         self._scripts = [list(script) for script in scripts]
         self.asked: list[dict] = []
 
@@ -51,7 +51,7 @@ class Carrier:
         script = self._scripts.pop(0)
         if isinstance(script[0], Exception):
             raise script[0]
-        return Response(self._head, script, self._clock)
+        return Response(self._head, script, self.clock)
 
     def close(self) -> None:
         pass
@@ -65,7 +65,7 @@ class AsyncResponse(Response):
 class AsyncCarrier(Carrier):
     async def send(self, request, **timeouts) -> AsyncResponse:
         sent = super().send(request, **timeouts)
-        return AsyncResponse(sent.head, sent._script, self._clock)
+        return AsyncResponse(sent.head, sent._script, self.clock)
 
     async def aclose(self) -> None:
         pass
@@ -155,6 +155,29 @@ def test_a_pause_between_chunks_is_no_matter(carry):
     driver, _ = carry([100.0, HELLO, 110.0, HELLO, 110.0, event(piece(finish="stop"))])
     stream = driver.create(stream=True)
     assert driver.do(lambda _: stream.final()).text == "HelloHello"
+
+
+@pytest.mark.parametrize("away", [130.0, 5000.0])  # longer than progress, than total
+def test_the_time_of_the_caller_between_chunks_does_not_count(carry, away):
+    end = event(piece(finish="stop"))
+    driver, carrier = carry([100.0, HELLO, 110.0, HELLO, 110.0, HELLO, end])
+    stream = driver.create(stream=True)
+    chunks = driver.chunks(stream)
+    for _ in range(3):
+        carrier.clock.time += away
+        assert next(chunks).choices[0].delta.content == "Hello"
+    assert driver.do(lambda _: stream.final()).text == "HelloHelloHello"
+
+
+def test_the_waits_between_chunks_count_although_the_caller_was_away(carry):
+    script = [HELLO, 110.0, HELLO, 110.0, HELLO, 110.0, HELLO]
+    driver, carrier = carry(script, timeout=Timeouts(total=300.0))
+    chunks = driver.chunks(driver.create(stream=True))
+    for _ in range(3):
+        next(chunks)
+        carrier.clock.time += 200.0
+    with pytest.raises(errors.APITimeoutError, match="not complete within 5 min"):
+        next(chunks)
 
 
 def test_after_the_finish_reason_silence_is_the_end(carry):

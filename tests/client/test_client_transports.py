@@ -331,12 +331,12 @@ def test_behind_a_proxy_each_loop_has_connections_of_its_own(secure, trusted, mo
     with ConnectProxy(secure.port) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         several = AsyncPoeClient(api_key=KEY, base_url="https://poe.test/v1", attempts=1)
-
-        async def two() -> list[str]:
-            return [(await several.chat.completions.create(**ASKED)).text for _ in range(2)]
-
         with warnings.catch_warnings(action="ignore", category=ResourceWarning):
-            assert [asyncio.run(two()) for _ in range(2)] == [["Hello"] * 2] * 2
+            assert [asyncio.run(_twice(several)) for _ in range(2)] == [["Hello"] * 2] * 2
             del several
             gc.collect()
     assert len({request.connection for request in secure.requests}) == 2
+
+
+async def _twice(client: AsyncPoeClient) -> list[str]:
+    return [(await client.chat.completions.create(**ASKED)).text for _ in range(2)]
