@@ -58,6 +58,7 @@ async def aplan(
     path: str | Path, options: RunOptions | None = None, **given: Unpack[RunKeywords]
 ) -> Plan:
     """Do what `plan` does in a thread, so that a running event loop goes on."""
+    _require_loop("aplan")
     return await asyncio.to_thread(plan, path, with_keywords(options, given))
 
 
@@ -79,6 +80,7 @@ async def astatus(
     path: str | Path, options: RunOptions | None = None, **given: Unpack[RunKeywords]
 ) -> tuple[InstanceStatus, ...]:
     """Do what `status` does in a running event loop."""
+    _require_loop("astatus")
     return await survey_checked(checkup(*_located(path)), with_keywords(options, given))
 
 
@@ -99,6 +101,7 @@ async def arun(
     path: str | Path, options: RunOptions | None = None, **given: Unpack[RunKeywords]
 ) -> Outcome:
     """Do what `run` does in a running event loop."""
+    _require_loop("arun")
     return await run_checked(checkup(*_located(path)), with_keywords(options, given))
 
 
@@ -108,6 +111,15 @@ def _refuse_loop(instead: str) -> None:
         asyncio.get_running_loop()
         message = "an event loop is running here already, as in a notebook"
         raise UsageError(message, hint=f"write `await poeflow.{instead}(...)`")
+
+
+def _require_loop(name: str) -> None:
+    """Raise `UsageError` without an event loop of asyncio, as on trio."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        message = f"{name} needs a running event loop of asyncio"
+        raise UsageError(message, hint="use asyncio.run(); trio is not supported") from None
 
 
 def _located(path: str | Path) -> tuple[Project, str, str]:

@@ -51,6 +51,13 @@ def test_a_running_loop_is_told_what_to_write(flow, name):
     assert caught.value.hint == f"write `await poeflow.a{name}(...)`"
 
 
+@pytest.mark.parametrize("name", ["arun", "aplan", "astatus"])
+def test_without_a_loop_of_asyncio_it_says_so(flow, name):
+    called = getattr(poeflow, name)(flow, offline=True)
+    with pytest.raises(poeflow.UsageError, match=f"{name} needs a running event loop of asyncio"):
+        called.send(None)
+
+
 def test_nothing_that_shows_options_shows_the_environment():
     options = poeflow.RunOptions(environ={"POE_API_KEY": "some-key-12345"})
     console = Console(file=io.StringIO())
