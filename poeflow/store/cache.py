@@ -138,15 +138,11 @@ class Cache:
             message = f"{folder}: less than {RESERVE // 1024:,} KiB are free"
             raise DiskError(message, hint="free some space and run again; no answer was lost")
 
-    def get(self, fingerprint: str) -> dict[str, Json] | None:
-        """Return the stored answer, or None. Raises `DiskError` if it cannot be read."""
-        entry = self.entry(fingerprint)
-        return None if entry is None else entry.answer
-
     def entry(self, fingerprint: str) -> CacheEntry | None:
-        """Return the stored answer with the model that gave it, or None. Raises as `get`.
+        """Return the stored answer with the model that gave it, or None.
 
-        The caller's thread reads it, and waits for a writer only during a commit.
+        The caller's thread reads it, and waits for a writer only during a commit. Raises
+        `DiskError` if it cannot be read.
         """
         key = _key(fingerprint)
         if not self._is_used:
@@ -180,7 +176,7 @@ class Cache:
     def locked(self, short: str) -> tuple[str, CacheEntry] | None:
         """Return the one request with this short hash of a lock, and its stored answer.
 
-        If the request began a conversation, that is its last answer. Raises as `get`.
+        If the request began a conversation, that is its last answer. Raises as `entry`.
         """
         if not self._is_used:
             return None
@@ -206,7 +202,7 @@ class Cache:
         """Yield the answers that runs got to a request, by the history, the newest first.
 
         Those at the end of the conversations that it began are among them, and so may be the answer
-        that is stored now. Raises as `get`.
+        that is stored now. Raises as `entry`.
         """
         seen = set[object]()
         rows = (
@@ -221,18 +217,6 @@ class Cache:
                 entry = _sound_entry(of[0], (*row, of[1]))
                 if entry is not None:
                     yield entry
-
-    def put(
-        self,
-        fingerprint: str,
-        answer: Mapping[str, Json],
-        *,
-        answered_by: str | None = None,
-        request: Mapping[str, Json] | None = None,
-    ) -> None:
-        """Store an answer; blocks until it is on disk. Raises `DiskError`."""
-        write = self._putting(fingerprint, answer, answered_by, request)
-        self._writer.do(write, is_durable=True)
 
     async def store(
         self,
@@ -249,12 +233,8 @@ class Cache:
         write = self._putting(fingerprint, answer, answered_by, request)
         await self._writer.wait(write, is_durable=True)
 
-    def link(self, first: str, last: str) -> None:
-        """Store the first and the last request of a conversation."""
-        self._writer.do(self._linking(first, last), is_durable=True)
-
     async def store_end(self, first: str, last: str) -> None:
-        """Store them as `link` does, without blocking."""
+        """Store the first and the last request of a conversation."""
         await self._writer.wait(self._linking(first, last), is_durable=True)
 
     def end(self, first: str) -> CacheEntry | None:
@@ -296,7 +276,7 @@ class Cache:
         return lambda connection: put_new(connection, entry, simulated=simulated, at=now)
 
     def media(self, url: str) -> bytes | None:
-        """Return the file that was fetched from `url`, or None. Raises as `get`."""
+        """Return the file that was fetched from `url`, or None. Raises as `entry`."""
         pointer = self._media_path(sha256_of(url.encode()))
         root = self._folder.parent
         digest = pointed_hash(root, pointer) if self._is_used else None

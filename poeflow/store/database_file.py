@@ -285,11 +285,6 @@ class RowReader:
                 kind = DamagedStoreError if is_damage(error) else DiskError
                 raise kind(f"the store cannot be read: {error}", hint=_DAMAGED_HINT) from None
 
-    def close(self) -> None:
-        """Close the connection; a later look-up opens another."""
-        with self._lock:
-            self._close()
-
     def _rows(self, sql: str, values: tuple[object, ...], most: int) -> list[tuple[object, ...]]:
         connection = self._opened()
         if connection is None or connection.version < 2:

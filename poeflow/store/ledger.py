@@ -60,11 +60,6 @@ class Ledger:
         self._is_used = is_used
         self._simulated = simulated
 
-    def record(self, path: str, sha256: str) -> None:
-        """Commit a row; blocks until it is on disk. Raises `DiskError`."""
-        if not self._has(path, sha256):
-            self._writer.do(self._row_write(path, sha256), is_durable=True)
-
     async def store(self, path: str, sha256: str) -> None:
         """Commit a row; it is on disk when this returns. Raises `DiskError`."""
         if not self._has(path, sha256):

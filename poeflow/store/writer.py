@@ -100,10 +100,10 @@ class StoreWriter:
         except FAULTS as error:
             raise disk_error(error) from None
 
-    def do(self, write: Write, *, is_durable: bool = False) -> int:
+    def do(self, write: Write) -> int:
         """Write; blocks until it is on disk. Raises `DiskError`."""
         waiter: Future[int] = Future()
-        self._put(_Job(write, waiter, is_durable=is_durable))
+        self._put(_Job(write, waiter))
         self._flush()
         try:
             return waiter.result()

@@ -125,7 +125,7 @@ def large(mebibytes: int) -> None:
 
 
 LARGE = """
-import random, resource, sys, time
+import asyncio, random, resource, sys, time
 from pathlib import Path
 sys.path.insert(0, {folder!r})
 from store import Cache, StoreWriter, answer, sha256_of
@@ -137,7 +137,7 @@ path = Path(sys.argv[1])
 store = StoreWriter(path)
 cache = Cache(path.parent / "cache", store, on_corrupt=sys.exit)
 began = time.perf_counter()
-cache.put(sha256_of(b"1"), given)
+asyncio.run(cache.store(sha256_of(b"1"), given))
 store.close()
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(f"{{time.perf_counter() - began:.2f}} s, peak {{before // 1024}} MB before,"
@@ -205,9 +205,9 @@ def kills(journal: str, count: int) -> list[str]:
             kind, _, number = line.partition(" ")
             fingerprint = sha256_of(number.encode())
             expected = answer(int(number), int(number) % 3000)
-            is_there = (
-                fingerprint in sent if kind == "requested" else (cache.get(fingerprint) == expected)
-            )
+            entry = cache.entry(fingerprint)
+            is_kept = entry is not None and entry.answer == expected
+            is_there = fingerprint in sent if kind == "requested" else is_kept
             if not is_there:
                 lost.append(line)
         with contextlib.closing(sqlite3.connect(path)) as connection:

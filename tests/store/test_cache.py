@@ -12,6 +12,7 @@ import zlib
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from storing import answer_in, link, put
 
 from poeflow.digest import canonical, sha256_of, short_hash
 from poeflow.errors import DiskError
@@ -55,11 +56,11 @@ def altered(writer, *statements: tuple[str, tuple]) -> None:
 
 
 def test_an_answer_comes_back(cache, writer, told):
-    assert cache.get(A) is None
+    assert answer_in(cache, A) is None
     request = {"body": {"model": "A"}}
-    cache.put(A, ANSWER, answered_by="B", request=request)
-    cache.put(B, {})
-    assert (cache.get(A), cache.get(B), told) == (ANSWER, {}, [])
+    put(cache, A, ANSWER, answered_by="B", request=request)
+    put(cache, B, {})
+    assert (answer_in(cache, A), answer_in(cache, B), told) == (ANSWER, {}, [])
     again = Cache(writer.path.parent / "cache", writer, on_corrupt=told.append)
     found = CacheEntry(fingerprint=A, answer=ANSWER, answered_by="B", request=request)
     assert again.entry(A) == found
@@ -80,14 +81,14 @@ def test_an_answer_is_found_by_the_beginning_that_the_lock_has(cache, told, writ
         (folder / "ends" / A).write_text(B)
         cache = Cache(folder, writer, on_corrupt=told.append)
     else:
-        cache.put(A, ANSWER)
-        cache.put(B, {})
-        cache.link(A, B)
+        put(cache, A, ANSWER)
+        put(cache, B, {})
+        link(cache, A, B)
     first, last = cache.locked(short)
     assert (first, last.fingerprint, last.answer) == (A, B, {})
-    assert (cache.get(A), cache.end(A).fingerprint) == (ANSWER, B)
+    assert (answer_in(cache, A), cache.end(A).fingerprint) == (ANSWER, B)
     if not is_old:
-        cache.put(other, {})
+        put(cache, other, {})
         assert cache.locked(short) is None, "two that begin alike are not told apart"
     assert told == []
 
@@ -96,7 +97,7 @@ def test_answers_are_read_ahead_of_their_use(cache, writer):
     """Those of one request each: what was read is used until others are."""
     many = [sha256_of(str(number).encode()) for number in range(250)]
     for name in many:
-        cache.put(name, {"of": name})
+        put(cache, name, {"of": name})
     shorts = list(map(short_hash, many))
     cache.read_ahead(shorts)
     altered(writer, ("DELETE FROM answers", ()))
@@ -110,11 +111,11 @@ def test_answers_are_read_ahead_of_their_use(cache, writer):
 
 def test_what_is_stored_later_takes_the_place_of_what_was_read_ahead(cache):
     for name in (A, B, C):
-        cache.put(name, {"of": name})
+        put(cache, name, {"of": name})
     shorts = [short_hash(one) for one in (A, B, C)]
     cache.read_ahead(shorts)
-    cache.put(A, {"of": "another run"})
-    cache.link(B, A)
+    put(cache, A, {"of": "another run"})
+    link(cache, B, A)
     found = [cache.locked(short) for short in shorts]
     assert [first for first, _ in found] == [A, B, C]
     assert [entry.answer["of"] for _, entry in found] == ["another run", "another run", C]
@@ -126,8 +127,8 @@ def test_what_is_not_plain_is_read_when_it_is_used(cache, writer):
     noise = os.urandom(100_000).hex()
     answers = {A: {}, B: ANSWER, large: {"noise": noise}, alike: {}, f"{alike[:32]}{B[32:]}": {}}
     for name, answer in answers.items():
-        cache.put(name, answer)
-    cache.link(A, B)
+        put(cache, name, answer)
+    link(cache, A, B)
     shorts = [short_hash(one) for one in (A, large, alike, missing)]
     alone = [cache.locked(short) for short in shorts]
     cache.read_ahead(shorts)
@@ -137,34 +138,34 @@ def test_what_is_not_plain_is_read_when_it_is_used(cache, writer):
 
 
 def test_a_miss_makes_nothing(cache, tmp_path):
-    cache.get(A)
+    answer_in(cache, A)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_newest_answer_counts(cache):
-    cache.put(A, {"n": 1})
-    cache.put(A, {"n": 2})
-    assert cache.get(A) == {"n": 2}
+    put(cache, A, {"n": 1})
+    put(cache, A, {"n": 2})
+    assert answer_in(cache, A) == {"n": 2}
 
 
 def test_simulated_answers_are_apart(cache, writer, told):
     simulated = Cache(
         writer.path.parent / "simulated", writer, on_corrupt=told.append, simulated=True
     )
-    cache.put(A, {"n": 1})
-    assert (simulated.get(A), simulated.has_any, cache.has_any) == (None, False, True)
-    simulated.put(A, {"n": 2})
-    assert (cache.get(A), simulated.get(A)) == ({"n": 1}, {"n": 2})
+    put(cache, A, {"n": 1})
+    assert (answer_in(simulated, A), simulated.has_any, cache.has_any) == (None, False, True)
+    put(simulated, A, {"n": 2})
+    assert (answer_in(cache, A), answer_in(simulated, A)) == ({"n": 1}, {"n": 2})
 
 
 def test_what_is_not_used_is_a_miss(cache, writer, told):
-    cache.put(A, ANSWER)
+    put(cache, A, ANSWER)
     unused = Cache(writer.path.parent, writer, on_corrupt=told.append, is_used=False)
-    assert (unused.get(A), unused.has_any) == (None, False)
+    assert (answer_in(unused, A), unused.has_any) == (None, False)
 
 
 def test_the_file_is_nobody_elses(cache, writer):
-    cache.put(A, {"b": 1, "a": 2})
+    put(cache, A, {"b": 1, "a": 2})
     modes = [stat.S_IMODE(p.stat().st_mode) for p in (writer.path, writer.path.parent)]
     assert modes == [0o600, 0o700]
 
@@ -172,7 +173,7 @@ def test_the_file_is_nobody_elses(cache, writer):
 def test_an_answer_is_stored_once_and_compressed(cache, writer):
     text = "they hold hands " * 10_000
     for name in (A, B):
-        cache.put(name, {"choices": [{"message": {"content": text}}]})
+        put(cache, name, {"choices": [{"message": {"content": text}}]})
     writer.close()
     assert writer.path.stat().st_size < 200_000
     with contextlib.closing(sqlite3.connect(writer.path)) as connection:
@@ -186,7 +187,7 @@ async def test_many_that_wait_share_a_commit(cache, writer):
     names = [sha256_of(bytes([number])) for number in range(100)]
     await asyncio.gather(*(cache.store(name, {"of": name}) for name in names))
     assert writer.commits - before <= 2
-    assert [cache.get(name) for name in names] == [{"of": name} for name in names]
+    assert [answer_in(cache, name) for name in names] == [{"of": name} for name in names]
 
 
 async def test_a_wait_that_is_cancelled_stores_all_the_same(cache, writer):
@@ -196,7 +197,7 @@ async def test_a_wait_that_is_cancelled_stores_all_the_same(cache, writer):
     with pytest.raises(asyncio.CancelledError):
         await storing
     writer.flush()
-    assert cache.get(A) == ANSWER
+    assert answer_in(cache, A) == ANSWER
 
 
 def test_one_that_cannot_be_stored_costs_no_other(cache, writer):
@@ -210,14 +211,14 @@ def test_one_that_cannot_be_stored_costs_no_other(cache, writer):
 
     first, second = asyncio.run(store())
     assert (type(first), second) == (DiskError, None)
-    assert (cache.get(A), cache.get(B)) == (None, ANSWER)
+    assert (answer_in(cache, A), answer_in(cache, B)) == (None, ANSWER)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.dictionaries(st.text(), JSON, max_size=4))
 def test_every_json_that_is_stored_is_found(cache, told, answer):
-    cache.put(A, answer)
-    assert canonical(cache.get(A)) == canonical(answer)
+    put(cache, A, answer)
+    assert canonical(answer_in(cache, A)) == canonical(answer)
     assert told == []
 
 
@@ -237,26 +238,26 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=list(DAMAGE))
 def test_a_damaged_entry_is_a_miss_and_mended_by_the_next_answer(cache, writer, told, damage):
-    cache.put(A, ANSWER)
+    put(cache, A, ANSWER)
     altered(writer, (f"UPDATE contents SET body = ? WHERE id IN ({BODY})", (damage,)))
-    assert [cache.get(A), cache.get(A)] == [None, None]
+    assert [answer_in(cache, A), answer_in(cache, A)] == [None, None]
     assert told == [f"the stored answer {A[:12]} was damaged; it is asked again"]
-    cache.put(A, ANSWER)
-    assert cache.get(A) == ANSWER
+    put(cache, A, ANSWER)
+    assert answer_in(cache, A) == ANSWER
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
 def test_no_single_changed_byte_goes_unnoticed(cache, writer, data):
     answer = {"text": "they hold hands " * 60}
-    cache.put(A, answer)
+    put(cache, A, answer)
     with contextlib.closing(sqlite3.connect(writer.path)) as connection:
         (body,) = connection.execute(f"SELECT body FROM contents WHERE id IN ({BODY})").fetchone()
     changed = bytearray(body)
     position = data.draw(st.integers(0, len(changed) - 1))
     changed[position] ^= data.draw(st.integers(1, 255))
     altered(writer, (f"UPDATE contents SET body = ? WHERE id IN ({BODY})", (bytes(changed),)))
-    assert cache.get(A) in (None, answer)
+    assert answer_in(cache, A) in (None, answer)
 
 
 def test_a_store_in_a_folder_that_is_a_link_is_not_written(tmp_path, told):
@@ -266,7 +267,7 @@ def test_a_store_in_a_folder_that_is_a_link_is_not_written(tmp_path, told):
     writer = StoreWriter(tmp_path / "state" / "poeflow.db")
     cache = Cache(tmp_path / "state" / "cache", writer, on_corrupt=told.append)
     with pytest.raises(DiskError) as caught:
-        cache.put(A, ANSWER)
+        put(cache, A, ANSWER)
     writer.close()
     assert str(caught.value) == (
         f"{tmp_path}/state is a link; nothing is written through it; replace the link by a folder"
@@ -275,15 +276,15 @@ def test_a_store_in_a_folder_that_is_a_link_is_not_written(tmp_path, told):
 
 
 def test_a_store_that_is_damaged_has_no_answers_and_is_said_once(cache, writer, told):
-    cache.put(A, ANSWER)
+    put(cache, A, ANSWER)
     writer.close()
     writer.path.write_bytes(b"\xa5" * 8192)
-    assert (cache.get(A), cache.end(A), cache.has_any) == (None, None, False)
+    assert (answer_in(cache, A), cache.end(A), cache.has_any) == (None, None, False)
     assert told == [
         "the store cannot be read: file is not a database; the answers in it are not used"
     ]
-    cache.put(A, ANSWER)
-    assert cache.get(A) == ANSWER
+    put(cache, A, ANSWER)
+    assert answer_in(cache, A) == ANSWER
 
 
 def test_a_store_that_cannot_be_opened_has_no_place_for_an_answer(cache, writer):
@@ -293,14 +294,14 @@ def test_a_store_that_cannot_be_opened_has_no_place_for_an_answer(cache, writer)
     with pytest.raises(DiskError, match="written by a newer version"):
         cache.check_can_store(A)
     with pytest.raises(DiskError, match="written by a newer version"):
-        cache.put(A, ANSWER)
+        put(cache, A, ANSWER)
     with pytest.raises(DiskError, match="written by a newer version"):
-        cache.get(A)
+        answer_in(cache, A)
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "", A.upper(), A + "0", "g" * 64])
 def test_only_a_fingerprint_names_an_entry(cache, name):
-    for look in (cache.get, cache.end, lambda name: cache.put(name, {})):
+    for look in (cache.entry, cache.end, lambda name: put(cache, name, {})):
         with pytest.raises(AssertionError, match="64 hexadecimal digits"):
             look(name)
 
@@ -310,15 +311,15 @@ def test_threads_store_at_the_same_time(cache, told):
 
     def store(part):
         for name in names[part::4]:
-            cache.put(name, {"of": name})
-            cache.put(A, ANSWER)
+            put(cache, name, {"of": name})
+            put(cache, A, ANSWER)
 
     threads = [threading.Thread(target=store, args=(part,)) for part in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [cache.get(name) for name in (*names, A)] == [*({"of": n} for n in names), ANSWER]
+    assert [answer_in(cache, name) for name in (*names, A)] == [*({"of": n} for n in names), ANSWER]
     assert told == []
 
 
@@ -351,7 +352,7 @@ def test_what_is_no_file_of_the_store_is_not_read(writer, tmp_path):
     pointer = next((folder / "media/urls").iterdir())
     media = next((folder / "media/files").iterdir())
     places = [
-        (folder / A[:2] / f"{A}.json", lambda: cache.get(A)),
+        (folder / A[:2] / f"{A}.json", lambda: answer_in(cache, A)),
         (folder / "ends" / A, lambda: cache.end(A)),
         (media, lambda: cache.media("https://a/b.png")),
         (pointer, lambda: cache.media("https://a/b.png")),
@@ -374,15 +375,15 @@ def test_a_pointer_leads_to_nothing_but_a_hash(cache, told, tmp_path):
 
 def test_no_copy_of_a_long_answer_is_made_to_store_it(cache, writer, told):
     text = os.urandom(4 * 2**20).hex()
-    cache.put(B, {})
+    put(cache, B, {})
     tracemalloc.start()
     try:
-        cache.put(A, {"choices": [{"message": {"content": text}}]})
+        put(cache, A, {"choices": [{"message": {"content": text}}]})
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert most < len(text)
-    assert cache.get(A)["choices"][0]["message"]["content"] == text
+    assert answer_in(cache, A)["choices"][0]["message"]["content"] == text
     again = Cache(writer.path.parent / "cache", writer, on_corrupt=told.append)
-    cache.put(A, {"choices": [{"message": {"content": text}}]})
-    assert (again.get(A), told) == (cache.get(A), [])
+    put(cache, A, {"choices": [{"message": {"content": text}}]})
+    assert (answer_in(again, A), told) == (answer_in(cache, A), [])

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import msgspec
 import pytest
+from storing import answer_in, put
 
 from poeflow.errors import DiskError
 from poeflow.records import (
@@ -269,7 +270,7 @@ async def test_an_answer_is_stored_once_for_all_that_have_it(tmp_path, text):
             kinds = connection.execute("SELECT kind FROM contents ORDER BY kind").fetchall()
         assert kinds == [("completion",), ("request",), ("result",)]
         assert history.prune(keep=0) == 1
-        assert cache.get(name) == answer, "the history is forgotten, not what was paid for"
+        assert answer_in(cache, name) == answer, "the history is forgotten, not what was paid for"
     store.close()
 
 
@@ -278,7 +279,7 @@ def test_a_later_run_refers_to_the_stored_request_unless_it_is_damaged(tmp_path,
     path, name = tmp_path / "poeflow.db", "ab" * 32
     answer = {"choices": [{"message": {"content": "They hold hands."}}]}
     store = StoreWriter(path)
-    Cache(tmp_path / "cache", store, on_corrupt=pytest.fail).put(name, answer, request=BODY)
+    put(Cache(tmp_path / "cache", store, on_corrupt=pytest.fail), name, answer, request=BODY)
     store.close()
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         if is_damaged:

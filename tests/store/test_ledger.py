@@ -8,6 +8,7 @@ import sys
 import threading
 
 import pytest
+from storing import record
 
 from poeflow.store.ledger import Ledger
 from poeflow.store.writer import StoreWriter
@@ -48,8 +49,8 @@ def has(ledger, *rows):
 
 def test_knows_what_was_recorded(ledger, ledger_at, path):
     assert "1" not in ledger.written("//a.md")
-    ledger.record("//a.md", "1")
-    ledger.record("//a.md", "2")
+    record(ledger, "//a.md", "1")
+    record(ledger, "//a.md", "2")
     asked = [("//a.md", "1"), ("//a.md", "2"), ("//a.md", "3"), ("//b.md", "1")]
     assert has(ledger, *asked) == [True, True, False, False]
     assert has(ledger_at(path), *asked) == [True, True, False, False]
@@ -61,7 +62,7 @@ def test_asking_makes_nothing(ledger, tmp_path):
 
 
 def test_what_lies_on_disk_is_private(ledger, path):
-    ledger.record("//ü\n\ud800.md", "1")
+    record(ledger, "//ü\n\ud800.md", "1")
     assert rows(path) == [("//ü\n?.md", "1")]
     assert ledger.written("//ü\n\ud800.md") == {"1"}
     assert path.stat().st_mode & 0o777 == 0o600
@@ -70,15 +71,15 @@ def test_what_lies_on_disk_is_private(ledger, path):
 
 async def test_the_same_row_is_written_once(ledger_at, path):
     for ledger in (ledger_at(path), ledger_at(path)):
-        ledger.record("//a.md", "1")
+        await ledger.store("//a.md", "1")
         await ledger.store("//a.md", "1")
     assert rows(path) == [("//a.md", "1")]
 
 
 def test_sees_what_others_add(ledger_at, path):
     ours, theirs = ledger_at(path), ledger_at(path)
-    ours.record("//a.md", "1")
-    theirs.record("//b.md", "2")
+    record(ours, "//a.md", "1")
+    record(theirs, "//b.md", "2")
     assert "2" in ours.written("//b.md")
 
 
@@ -111,17 +112,17 @@ def test_the_ledger_of_older_versions_is_read(ledger_at, path):
     asked = [("//a.md", "1"), ("//a.md", "2"), ("//b.md", "3"), ("//c.md", "2")]
     assert has(here, *asked) == [True, False, True, False]
     assert has(there, *asked) == [False, True, False, False]
-    here.record("//a.md", "4")
+    record(here, "//a.md", "4")
     assert here.written("//a.md") == {"1", "4"}
 
 
 def test_a_store_that_was_removed_is_begun_again(ledger_at, path):
     ledger = ledger_at(path)
-    ledger.record("//a.md", "1")
+    record(ledger, "//a.md", "1")
     for one in path.parent.iterdir():
         one.unlink()
     assert ledger.written("//a.md") == frozenset()
-    ledger_at(path).record("//b.md", "2")
+    record(ledger_at(path), "//b.md", "2")
     assert has(ledger, ("//a.md", "1"), ("//b.md", "2")) == [False, True]
 
 
@@ -131,7 +132,7 @@ def test_a_link_is_not_written_through(ledger, path, tmp_path):
     path.parent.mkdir()
     path.symlink_to(victim)
     assert ledger.written("//a.md") == frozenset()
-    ledger.record("//a.md", "1")
+    record(ledger, "//a.md", "1")
     assert ledger.written("//a.md") == {"1"}
     assert path.with_name("poeflow.damaged-1.db").is_symlink()
     assert victim.read_bytes() == b"mine"
@@ -139,17 +140,17 @@ def test_a_link_is_not_written_through(ledger, path, tmp_path):
 
 def test_a_full_disk_is_said(tmp_path, ledger_at):
     script = (
-        "import resource, pathlib, signal, sys\n"
+        "import asyncio, resource, pathlib, signal, sys\n"
         "from poeflow.errors import DiskError\n"
         "from poeflow.store.ledger import Ledger\n"
         "from poeflow.store.writer import StoreWriter\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "ledger = Ledger(StoreWriter(pathlib.Path(sys.argv[1])))\n"
-        "ledger.record('//a.md', '1')\n"
+        "asyncio.run(ledger.store('//a.md', '1'))\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (250_000, 250_000))\n"
         "try:\n"
         "    for number in range(400):\n"
-        "        ledger.record(f'//{number}' + 'b' * 1000, '2')\n"
+        "        asyncio.run(ledger.store(f'//{number}' + 'b' * 1000, '2'))\n"
         "except DiskError as error:\n"
         "    print(number > 5, error.message)\n"
     )
@@ -164,21 +165,21 @@ def test_a_full_disk_is_said(tmp_path, ledger_at):
 
 def test_processes_and_threads_lose_nothing(ledger, path):
     script = (
-        "import pathlib, sys\n"
+        "import asyncio, pathlib, sys\n"
         "from poeflow.store.ledger import Ledger\n"
         "from poeflow.store.writer import StoreWriter\n"
         "writer = StoreWriter(pathlib.Path(sys.argv[1]))\n"
         "ledger = Ledger(writer)\n"
         "for number in range(30):\n"
-        "    ledger.record(f'//{number}', sys.argv[2])\n"
+        "    asyncio.run(ledger.store(f'//{number}', sys.argv[2]))\n"
     )
     processes = [subprocess.Popen([sys.executable, "-c", script, path, name]) for name in "xy"]
 
-    def record(name):
+    def record_all(name):
         for number in range(30):
-            ledger.record(f"//{number}", name)
+            record(ledger, f"//{number}", name)
 
-    threads = [threading.Thread(target=record, args=(name,)) for name in "ab"]
+    threads = [threading.Thread(target=record_all, args=(name,)) for name in "ab"]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -190,10 +191,10 @@ def test_processes_and_threads_lose_nothing(ledger, path):
 
 
 def test_a_row_of_another_place_says_nothing_of_files_here(ledger_at, path):
-    ledger_at(path, place="here").record("//a.md", "1")
+    record(ledger_at(path, place="here"), "//a.md", "1")
     for elsewhere in ("", "there"):
         assert ledger_at(path, place=elsewhere).written("//a.md") == frozenset()
     simulated = ledger_at(path, place="here", simulated=True)
     assert simulated.written("//a.md") == frozenset()
-    simulated.record("//b.md", "2")
+    record(simulated, "//b.md", "2")
     assert has(ledger_at(path, place="here"), ("//a.md", "1"), ("//b.md", "2")) == [True, False]

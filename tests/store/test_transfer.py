@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from storing import answer_in, link, put, record
 
 from poeflow.digest import canonical, sha256_of, sha256_of_json
 from poeflow.errors import DiskError, UsageError
@@ -69,8 +70,8 @@ def line(**changed) -> bytes:
 def test_what_is_exported_comes_back(make, tmp_path):
     cache, other = make(tmp_path / "a"), make(tmp_path / "b")
     for number, (name, request) in enumerate(REQUESTS.items()):
-        cache.put(name, answer_of(number), request=request, answered_by="X" if number else None)
-    cache.link(A, B)
+        put(cache, name, answer_of(number), request=request, answered_by="X" if number else None)
+    link(cache, A, B)
     lines = exported(cache)
     assert lines.count(b"\n") == len(REQUESTS) + 1
     assert imported(other, lines) == Imported(added=len(REQUESTS), known=0)
@@ -82,8 +83,8 @@ def test_what_is_exported_comes_back(make, tmp_path):
 
 def test_the_form_of_a_line(make, tmp_path):
     cache = make(tmp_path)
-    cache.put(A, {"n": 1}, request=REQUESTS[A])
-    cache.link(A, B)
+    put(cache, A, {"n": 1}, request=REQUESTS[A])
+    link(cache, A, B)
     first, last = exported(cache).splitlines()
     assert json.loads(first) == json.loads(line())
     assert json.loads(last) == {"format": 1, "first": A, "last": B}
@@ -91,9 +92,9 @@ def test_the_form_of_a_line(make, tmp_path):
 
 def test_an_answer_that_is_stored_stays(make, tmp_path):
     cache = make(tmp_path)
-    cache.put(A, {"n": 2})
+    put(cache, A, {"n": 2})
     assert imported(cache, line()) == Imported(added=0, known=1)
-    assert cache.get(A) == {"n": 2}
+    assert answer_in(cache, A) == {"n": 2}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_a_line_that_is_no_sound_answer_is_named(make, tmp_path, bad):
     good = line(fingerprint=B, request=REQUESTS[B])
     with pytest.raises(UsageError, match=r"^a\.jsonl:3"):
         imported(cache, good + b"\n" + bad)
-    assert cache.get(A) is None
+    assert answer_in(cache, A) is None
 
 
 def test_no_key_leaves_the_store_or_enters_it(make, tmp_path):
@@ -123,7 +124,7 @@ def test_no_key_leaves_the_store_or_enters_it(make, tmp_path):
     cache, other = make(tmp_path / "a"), make(tmp_path / "b")
     request = {"said": key}
     name = sha256_of_json(request)
-    cache.put(name, {"text": f"your key is {key}"}, request=request)
+    put(cache, name, {"text": f"your key is {key}"}, request=request)
     masking = Scrubber(Secret(key))
     lines = exported(cache, masking)
     assert key.encode() not in lines
@@ -192,8 +193,8 @@ def looked(root) -> tuple:
     history = real.history(pytest.fail)
     runs: tuple[RunRow, ...] = history.runs(RunFilter(text="otters"))
     return (
-        {name: answers.get(name) for name in REQUESTS},
-        sum(made_up.get(name) is not None for name in REQUESTS),
+        {name: answer_in(answers, name) for name in REQUESTS},
+        sum(answer_in(made_up, name) is not None for name in REQUESTS),
         answers.end(A) == answers.entry(B),
         answers.has_any,
         real.ledger().written("//a.md"),
@@ -269,9 +270,9 @@ def test_an_answer_stored_since_by_an_older_version_is_the_newer(tmp_path):
     os.utime(tmp_path / ".poeflow/cache" / B[:2] / f"{B}.json", (5, 5))
     answers = workspace.answers(on_corrupt=pytest.fail)
     with workspace.hold():
-        answers.put(B, {"n": "own"})
+        put(answers, B, {"n": "own"})
     with workspace.hold():
-        assert (answers.get(A), answers.get(B)) == (new, {"n": "own"})
+        assert (answer_in(answers, A), answer_in(answers, B)) == (new, {"n": "own"})
         assert [row.id for row in workspace.history(pytest.fail).runs(RunFilter())] == [1]
 
 
@@ -341,13 +342,13 @@ def test_answers_of_a_damaged_store_are_taken_as_far_as_they_can_be_read(tmp_pat
     with workspace.hold(warn=pytest.fail):
         cache = workspace.answers(on_corrupt=pytest.fail)
         for name, request in REQUESTS.items():
-            cache.put(name, request)
+            put(cache, name, request)
     damage(tmp_path / ".poeflow/poeflow.db", "search_docsize")
     told: list[str] = []
     workspace = Workspace(Project(tmp_path), {}, offline=False)
     with workspace.hold(warn=told.append):
         cache = workspace.answers(on_corrupt=pytest.fail)
-        assert {name: cache.get(name) for name in REQUESTS} == REQUESTS
+        assert {name: answer_in(cache, name) for name in REQUESTS} == REQUESTS
     assert told == [
         "the store was damaged; it was renamed to poeflow.damaged-1.db, and a new one begun",
         "300 answers were taken from poeflow.damaged-1.db",
@@ -389,15 +390,15 @@ def stored(tmp_path, requests) -> Path:
     with workspace.hold(warn=pytest.fail):
         cache = workspace.answers(on_corrupt=pytest.fail)
         for name, request in requests.items():
-            cache.put(name, request)
-        cache.link(A, B)
-        workspace.ledger().record("//out.md", C)
+            put(cache, name, request)
+        link(cache, A, B)
+        record(workspace.ledger(), "//out.md", C)
     return tmp_path / ".poeflow/poeflow.db"
 
 
 def found_in(workspace, requests) -> set[str]:
     cache = workspace.answers(on_corrupt=lambda _message: None)
-    return {name for name, request in requests.items() if cache.get(name) == request}
+    return {name for name, request in requests.items() if answer_in(cache, name) == request}
 
 
 MANY = {sha256_of(str(n).encode()): {"n": n} for n in range(900)}
@@ -468,7 +469,7 @@ def test_lines_before_a_broken_one_are_stored(tmp_path, make):
     (tmp_path / "two").mkdir()
     first, other = make(tmp_path / "one"), make(tmp_path / "two")
     for name, request in list(REQUESTS.items())[:5]:
-        first.put(name, request)
+        put(first, name, request)
     lines = exported(first).splitlines(keepends=True)
     broken = b"".join([*lines[:3], b"{}\n", *lines[3:]])
     with pytest.raises(UsageError, match=r"a\.jsonl:4 is not an answer"):
@@ -479,11 +480,11 @@ def test_lines_before_a_broken_one_are_stored(tmp_path, make):
 def test_of_a_store_that_a_stranger_made_nothing_is_taken(tmp_path):
     workspace = Workspace(Project(tmp_path), {}, offline=False)
     with workspace.hold(warn=pytest.fail):
-        workspace.answers(on_corrupt=pytest.fail).put(A, {"n": 1})
+        put(workspace.answers(on_corrupt=pytest.fail), A, {"n": 1})
     with contextlib.closing(sqlite3.connect(tmp_path / ".poeflow/poeflow.db")) as connection:
         connection.execute("CREATE VIEW v AS SELECT 1")
     told: list[str] = []
     workspace = Workspace(Project(tmp_path), {}, offline=False)
     with workspace.hold(warn=told.append):
-        assert workspace.answers(on_corrupt=pytest.fail).get(A) is None
+        assert answer_in(workspace.answers(on_corrupt=pytest.fail), A) is None
     assert len(told) == 1

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from storing import answer_in, put, record
 
 from poeflow.digest import sha256_of
 from poeflow.errors import BusyError, DiskError
@@ -65,7 +66,7 @@ def tree(root):
 
 def test_nothing_is_made_before_it_is_needed(project):
     workspace = Workspace(project, {}, offline=False)
-    workspace.answers(on_corrupt=print).get(A)
+    answer_in(workspace.answers(on_corrupt=print), A)
     workspace.ledger().written("//a")
     assert tree(project.root) == []
 
@@ -73,8 +74,8 @@ def test_nothing_is_made_before_it_is_needed(project):
 def test_what_lies_where(project):
     workspace = Workspace(project, {}, offline=False)
     workspace.prepare()
-    workspace.answers(on_corrupt=print).put(A, {})
-    workspace.ledger().record("//a", "1")
+    put(workspace.answers(on_corrupt=print), A, {})
+    record(workspace.ledger(), "//a", "1")
     workspace.output_tree().write("//out/a.md", b"x")
     workspace.store.close()
     assert tree(project.root) == [
@@ -93,8 +94,8 @@ def test_what_lies_where(project):
 def test_offline_is_apart(project):
     workspace = Workspace(project, {}, offline=True)
     workspace.prepare()
-    workspace.answers(on_corrupt=print).put(A, {})
-    workspace.ledger().record("//a", "1")
+    put(workspace.answers(on_corrupt=print), A, {})
+    record(workspace.ledger(), "//a", "1")
     workspace.output_tree().write("//out/a.md", b"x")
     workspace.store.close()
     assert tree(project.root) == [
@@ -107,9 +108,9 @@ def test_offline_is_apart(project):
         ".poeflow/poeflow.lock",
         ".poeflow/simulated",
     ]
-    assert workspace.answers(on_corrupt=print).get(A) == {}
+    assert answer_in(workspace.answers(on_corrupt=print), A) == {}
     real = Workspace(project, {}, offline=False)
-    assert real.answers(on_corrupt=print).get(A) is None
+    assert answer_in(real.answers(on_corrupt=print), A) is None
     assert real.ledger().written("//a") == frozenset()
 
 

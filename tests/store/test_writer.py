@@ -11,6 +11,7 @@ import sys
 import threading
 
 import pytest
+from storing import answer_in, link, put, record
 
 from poeflow.digest import sha256_of
 from poeflow.errors import DiskError
@@ -111,7 +112,7 @@ def test_nothing_that_was_acknowledged_is_lost_by_kills(path, journal):
     there = {
         *(("requested", number) for number in sent),
         *(("recorded", number) for number in recorded),
-        *(("stored", n) for n in sent if cache.get(sha256_of(n.encode())) is not None),
+        *(("stored", n) for n in sent if answer_in(cache, sha256_of(n.encode())) is not None),
     }
     assert acknowledged - there == set()
 
@@ -179,15 +180,15 @@ def test_answers_that_met_damage_are_stored_in_the_new_file(path):
     history = History(path, warn=told.append, store=store)
     recorder = history.begin(RUN)
     for number in range(200):
-        cache.put(sha256_of(b"%d" % number), {"x": os.urandom(2000).hex()})
+        put(cache, sha256_of(b"%d" % number), {"x": os.urandom(2000).hex()})
     store.flush()
     data = bytearray(path.read_bytes())
     data[24:28] = b"\xff" * 4  # a change by another connection, so that all is read again
     data[4096:] = b"\xa5" * (len(data) - 4096)
     with path.open("r+b") as file:  # the file that is open, not another of its name
         file.write(data)
-    cache.put(sha256_of(b"new"), {"n": 1})
-    assert cache.get(sha256_of(b"new")) == {"n": 1}
+    put(cache, sha256_of(b"new"), {"n": 1})
+    assert answer_in(cache, sha256_of(b"new")) == {"n": 1}
     assert asyncio.run(recorder.requested(request(1))) == 0
     recorder.ended(RunEnd(exit_code=0, seconds=1.0))
     store.close()
@@ -218,22 +219,22 @@ def test_what_is_known_to_be_absent_is_not_looked_for(path):
     ledger = Ledger(store, place="here")
     names = [sha256_of(b"%d" % number) for number in range(2000)]
     for name in names[:10]:
-        cache.put(name, {"of": name})
-    cache.link(names[0], names[1])
-    ledger.record("//a", "1")
+        put(cache, name, {"of": name})
+    link(cache, names[0], names[1])
+    record(ledger, "//a", "1")
     store.close()
     store.track_keys()
     store.check()
     cache._reader = ledger._reader = CountingReader(path)
-    found = [cache.get(name) for name in names]
+    found = [answer_in(cache, name) for name in names]
     assert found == [{"of": name} for name in names[:10]] + [None] * 1990
     assert cache._reader.count < 20, "all but the stored ones, and a few by chance"
     assert (cache.end(names[0]), cache.end(names[1])) == (cache.entry(names[1]), None)
     assert (ledger.written("//a"), ledger.written("//b")) == ({"1"}, frozenset())
-    cache.put(names[50], {"n": 1})
-    cache.link(names[1], names[50])
-    ledger.record("//b", "2")
-    assert (cache.get(names[50]), cache.end(names[1])) == ({"n": 1}, cache.entry(names[50]))
+    put(cache, names[50], {"n": 1})
+    link(cache, names[1], names[50])
+    record(ledger, "//b", "2")
+    assert (answer_in(cache, names[50]), cache.end(names[1])) == ({"n": 1}, cache.entry(names[50]))
     assert ledger.written("//b") == {"2"}
     store.close()
     assert not store.is_absent(b"anything")

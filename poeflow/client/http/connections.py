@@ -196,10 +196,6 @@ class Conversation:
         self._pieces = PieceCount()
 
     @property
-    def is_complete(self) -> bool:
-        return self._codec.is_complete
-
-    @property
     def may_reuse(self) -> bool:
         return self._was_sent and self._codec.may_reuse
 
