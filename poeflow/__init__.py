@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from poeflow.client.account import Model as Model
     from poeflow.client.aio import AsyncPoeClient as AsyncPoeClient
     from poeflow.client.aio import AsyncStream as AsyncStream
+    from poeflow.client.answers import AnswerMessage as AnswerMessage
     from poeflow.client.answers import Completion as Completion
     from poeflow.client.answers import CompletionChunk as CompletionChunk
+    from poeflow.client.answers import ToolCall as ToolCall
+    from poeflow.client.answers import Usage as Usage
     from poeflow.client.calls import Timeouts as Timeouts
+    from poeflow.client.messages import CreateParams as CreateParams
+    from poeflow.client.messages import MessageParam as MessageParam
     from poeflow.client.sync import PoeClient as PoeClient
     from poeflow.client.sync import Stream as Stream
     from poeflow.engine.asking.spending import Spent as Spent
@@ -72,8 +77,9 @@ _HOMES = {
     "poeflow.api": "aplan arun astatus check load plan run status",
     "poeflow.client.account": "Model",
     "poeflow.client.aio": "AsyncPoeClient AsyncStream",
-    "poeflow.client.answers": "Completion CompletionChunk",
+    "poeflow.client.answers": "AnswerMessage Completion CompletionChunk ToolCall Usage",
     "poeflow.client.calls": "Timeouts",
+    "poeflow.client.messages": "CreateParams MessageParam",
     "poeflow.client.sync": "PoeClient Stream",
     "poeflow.engine.asking.spending": "Spent",
     "poeflow.planning.plan": "Plan",
@@ -105,6 +111,7 @@ __all__ = [
     "APIStatusError",
     "APITimeoutError",
     "AccountError",
+    "AnswerMessage",
     "AnswerTooLargeError",
     "AsyncPoeClient",
     "AsyncStream",
@@ -116,6 +123,7 @@ __all__ = [
     "Completion",
     "CompletionChunk",
     "ConflictError",
+    "CreateParams",
     "DiskError",
     "Event",
     "Flow",
@@ -126,6 +134,7 @@ __all__ = [
     "InvalidFlowError",
     "Limits",
     "Listener",
+    "MessageParam",
     "Model",
     "ModerationError",
     "NotFoundError",
@@ -149,8 +158,10 @@ __all__ = [
     "StepResult",
     "Stream",
     "Timeouts",
+    "ToolCall",
     "TruncatedStreamError",
     "UnprocessableEntityError",
+    "Usage",
     "UsageError",
     "__version__",
     "aplan",

@@ -202,6 +202,17 @@ def mended(value: Json) -> Json:
             return value
 
 
+def without_nulls(document: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a copy of an object without the keys that are null, in all its objects."""
+    return {name: _pruned(value) for name, value in document.items() if value is not None}
+
+
+def _pruned(value: Json) -> Json:
+    if isinstance(value, list):
+        return [_pruned(one) for one in value]
+    return without_nulls(value) if isinstance(value, dict) else value
+
+
 def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 

@@ -38,7 +38,7 @@ the work; an impossible state is an `AssertionError`.
 """
 
 from collections.abc import Iterable
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Protocol
 
 from poeflow.digest import Json
 from poeflow.problems import Problem
@@ -197,10 +197,22 @@ class APIResponseError(APIError):
     exit_code = 6
 
 
+class PartialAnswer(Protocol):
+    """What arrived of an answer; it is a `poeflow.Completion`."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def reasoning(self) -> str: ...
+
+    def to_dict(self) -> dict[str, Json]: ...
+
+
 class TruncatedStreamError(APIResponseError):
     """A stream ended before the answer did. `completion` holds what arrived."""
 
-    def __init__(self, completion: object, *, request_id: str | None = None) -> None:
+    def __init__(self, completion: PartialAnswer, *, request_id: str | None = None) -> None:
         super().__init__("the stream ended before the answer was complete", request_id=request_id)
         self.completion = completion
 

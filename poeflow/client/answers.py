@@ -11,7 +11,7 @@ from typing import ClassVar, Final, TypeVar
 from msgspec.json import format as format_json
 
 from poeflow.client.finish_reasons import LENGTH, doubt_in
-from poeflow.digest import Json, encode_json
+from poeflow.digest import Json, encode_json, without_nulls
 
 _LARGEST: Final = 2**53
 _COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
@@ -44,11 +44,11 @@ class View:
 
     def model_dump(self, *, exclude_none: bool = False) -> dict[str, Json]:
         """Return `to_dict()`, the OpenAI SDK's name for it; `exclude_none` leaves nulls out."""
-        return _without_nulls(self.raw) if exclude_none else self.to_dict()
+        return without_nulls(self.raw) if exclude_none else self.to_dict()
 
     def model_dump_json(self, *, indent: int | None = None, exclude_none: bool = False) -> str:
         """Return `raw` as JSON, with `indent` over several lines."""
-        document = encode_json(_without_nulls(self.raw) if exclude_none else dict(self.raw))
+        document = encode_json(without_nulls(self.raw) if exclude_none else dict(self.raw))
         return (document if indent is None else format_json(document, indent=indent)).decode()
 
     def _text(self, key: str) -> str | None:
@@ -126,6 +126,8 @@ class MessageDelta(View):
     def reasoning(self) -> str | None:
         """The reasoning: `reasoning_content`, else `reasoning`, else the thinking parts."""
         return reasoning_in(self.raw)
+
+    reasoning_content = reasoning
 
     @property
     def refusal(self) -> str | None:
@@ -474,17 +476,6 @@ def _plain(value: object, keys: tuple[str, ...], deepest: int = _DEEPEST) -> str
         under = next((value[key] for key in keys if value.get(key) is not None), None)
         return _plain(under, keys, deepest - 1)
     return None
-
-
-def _without_nulls(raw: Mapping[str, Json]) -> dict[str, Json]:
-    return {name: _pruned(value) for name, value in raw.items() if value is not None}
-
-
-def _pruned(value: Json) -> Json:
-    """Return a copy of a value without the keys that are null, in all its objects."""
-    if isinstance(value, list):
-        return [_pruned(one) for one in value]
-    return _without_nulls(value) if isinstance(value, dict) else value
 
 
 def _object(raw: Mapping[str, Json], key: str) -> Mapping[str, Json]:

@@ -185,6 +185,10 @@ _UNLIKE_JSON: Final = (bytes, bytearray, memoryview, Decimal)
 _OURS: Final = frozenset({"extra_body", "extra_headers", "extra_query", "timeout", "media"})
 
 
+MessageParam: TypeAlias = Mapping[str, object] | AnswerMessage
+"""A message of a request: a mapping with `role` and `content`, or a message of an answer."""
+
+
 class StreamOptions(TypedDict, total=False):
     """`include_usage` requests a last chunk with the token counts."""
 
@@ -201,7 +205,7 @@ class CreateParams(TypedDict, total=False):
     """
 
     model: Required[str]
-    messages: Required[Iterable[Mapping[str, object] | AnswerMessage]]
+    messages: Required[Iterable[MessageParam]]
     max_tokens: int | None
     max_completion_tokens: int | None
     temperature: float | None

@@ -69,6 +69,7 @@ def test_nesting_without_end_is_no_text():
 )
 def test_reasoning_by_any_of_its_names(raw, reasoning):
     assert MessageDelta(raw).reasoning == reasoning
+    assert AnswerMessage(raw).reasoning_content == reasoning
 
 
 @pytest.mark.parametrize(

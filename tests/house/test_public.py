@@ -19,16 +19,17 @@ MAN = Path(__file__).parents[2] / "man"
 def test_the_public_names():
     names = """
         APIConnectionError APIError APIResponseError APIStatusError APITimeoutError
-        AccountError AnswerTooLargeError AsyncPoeClient AsyncStream AuthenticationError
+        AccountError AnswerMessage AnswerTooLargeError AsyncPoeClient AsyncStream
+        AuthenticationError
         BadRequestError BlockedConnectionError BudgetError BusyError Completion CompletionChunk
-        ConflictError DiskError Event
+        ConflictError CreateParams DiskError Event
         Flow FlowFile InstanceStatus InsufficientCreditsError InternalServerError
         InvalidFlowError Limits
-        Listener Model ModerationError NotFoundError Outcome OverloadedError
+        Listener MessageParam Model ModerationError NotFoundError Outcome OverloadedError
         PermissionDeniedError Place Plan PoeClient PoeflowError Problem RateLimitError
         RequestTimeoutError RequestTooLargeError RunKeywords RunOptions Simulator Spent
-        StaleError StepError StepResult Stream Timeouts TruncatedStreamError
-        UnprocessableEntityError UsageError __version__ aplan arun astatus check load plan run
+        StaleError StepError StepResult Stream Timeouts ToolCall TruncatedStreamError
+        UnprocessableEntityError Usage UsageError __version__ aplan arun astatus check load plan run
         status
     """
     assert poeflow.__all__ == names.split() == sorted(poeflow._HOME_OF)

@@ -1,10 +1,20 @@
 """What a type checker must know of the public client; mypy reads this, nothing runs it."""
 
-from typing import assert_type
+from typing import Unpack, assert_type
 
 import httpx
 
-from poeflow import AsyncPoeClient, Completion, CompletionChunk, PoeClient
+from poeflow import (
+    AsyncPoeClient,
+    Completion,
+    CompletionChunk,
+    CreateParams,
+    MessageParam,
+    PoeClient,
+    ToolCall,
+    TruncatedStreamError,
+    Usage,
+)
 from poeflow.client.aio import AsyncStream
 from poeflow.client.messages import ChatRequest
 from poeflow.client.sync import Stream
@@ -19,6 +29,22 @@ def sync(client: PoeClient, flag: bool) -> None:
     for chunk in create(model="a", messages=[], stream=True):
         assert_type(chunk, CompletionChunk)
         assert_type(chunk.choices[0].delta.content, str | None)
+
+
+def conversation(client: PoeClient, **params: Unpack[CreateParams]) -> str:
+    messages: list[MessageParam] = [{"role": "user", "content": "Hi"}]
+    try:
+        answer = client.chat.completions.create(model="a", messages=messages)
+    except TruncatedStreamError as error:
+        return error.completion.text
+    message = answer.choices[0].message
+    messages += [message, message.to_param(), {"role": "user", "content": "and then?"}]
+    assert_type(answer.usage, Usage | None)
+    assert_type(message.reasoning_content, str | None)
+    for call in message.tool_calls or []:
+        assert_type(call, ToolCall)
+        messages.append({"role": "tool", "tool_call_id": call.id, "content": "42"})
+    return client.chat.completions.create(**params).text
 
 
 async def asynchronous(client: AsyncPoeClient, flag: bool) -> None:
