@@ -118,10 +118,13 @@ class AsyncStream:
             yield rest
 
     async def final(self) -> Completion:
-        """Read to the end and return the whole answer."""
+        """Read to the end and return the whole answer.
+
+        Raises `TruncatedStreamError` also if the stream was closed before its end.
+        """
         async for _ in self:
             pass
-        return self._stream.completion()
+        return self._stream.whole()
 
     async def aclose(self) -> None:
         """Close the connection. Does nothing the second time. `close` is the same."""

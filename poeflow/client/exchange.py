@@ -149,6 +149,12 @@ class Opened:
         """Return the chunks so far as one completion."""
         return self._whole or self._reader.completion()
 
+    def whole(self) -> Completion:
+        """Return the whole answer. Raises `TruncatedStreamError` if it was not read to its end."""
+        if self.is_finished or self._reader.has_answer:
+            return self.completion()
+        raise errors.TruncatedStreamError(self.completion(), request_id=self.request_id)
+
     def more(self) -> Exchange[None]:
         """Read until there is another chunk, or to the end. Raises an error after the chunks."""
         if self._error is not None:

@@ -110,10 +110,13 @@ class Stream:
             yield rest
 
     def final(self) -> Completion:
-        """Read to the end and return the whole answer."""
+        """Read to the end and return the whole answer.
+
+        Raises `TruncatedStreamError` also if the stream was closed before its end.
+        """
         for _ in self:
             pass
-        return self._stream.completion()
+        return self._stream.whole()
 
     def close(self) -> None:
         """Close the connection. Does nothing the second time."""

@@ -11,7 +11,7 @@ from client_desk import ASKED, KEY, STREAM, chunk, event, piece
 from client_server import HOLD
 
 from poeflow.client.aio import AsyncPoeClient
-from poeflow.errors import UsageError
+from poeflow.errors import TruncatedStreamError, UsageError
 
 OPEN = (STREAM + chunk(event(piece("a"))), HOLD)
 
@@ -64,6 +64,24 @@ def test_a_closed_stream_gives_its_slot_back_once(connect, server):
             driver.do(lambda client: asyncio.wait_for(client.chat.completions.create(**ASKED), 0.1))
     assert len(server.requests) == seen
     driver.close_stream(held)
+
+
+def test_a_stream_closed_early_is_no_whole_answer(connect, server):
+    server.play(
+        OPEN, (STREAM + chunk(event(piece("a"))) + chunk(event(piece(finish="stop"))), HOLD)
+    )
+    driver = connect(server)
+    left = driver.create(stream=True)
+    driver.close_stream(left)
+    for _ in range(2):
+        with pytest.raises(TruncatedStreamError) as caught:
+            driver.do(lambda _: left.final())
+        assert caught.value.completion.text == "a"
+    complete = driver.create(stream=True)
+    chunks = driver.chunks(complete)
+    assert [next(chunks).choices[0].finish_reason for _ in range(2)] == [None, "stop"]
+    driver.close_stream(complete)
+    assert driver.do(lambda _: complete.final()).text == "a"
 
 
 def test_a_client_that_nobody_holds_closes_its_connections(connect, server):
