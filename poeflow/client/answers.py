@@ -28,7 +28,7 @@ class View:
     __slots__ = ("raw",)
 
     def __init__(self, raw: Mapping[str, Json]) -> None:
-        self.raw = raw
+        self.raw: Mapping[str, Json] = raw
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, View) and type(other) is type(self) and other.raw == self.raw
@@ -305,7 +305,7 @@ class Completion(_Answer):
 
     def __init__(self, raw: Mapping[str, Json], *, request_id: str | None = None) -> None:
         self.raw = raw
-        self.request_id = request_id
+        self.request_id: str | None = request_id
         self._message: AnswerMessage | None = None
         self._text_of_message: str | None = None
 

@@ -19,3 +19,7 @@ async def asynchronous(options: RunOptions) -> None:
     assert_type(await poeflow.arun("a.yaml", options, offline=True), Outcome)
     assert_type(await poeflow.aplan("a.yaml", offline=True), Plan)
     assert_type(await poeflow.astatus("a.yaml", offline=True), tuple[InstanceStatus, ...])
+
+
+def names() -> None:
+    poeflow.rnu("a.yaml")  # type: ignore[attr-defined]  # no such name
