@@ -179,7 +179,7 @@ class Opened:
         """Read until the beginning of the body shows its kind."""
         while self._kind is None:
             data = yield from self._read_bytes()
-            self._waiting += self._unpacking.feed(data) if data else b""
+            self._waiting += data
             self._kind = body_kind(self._waiting, self._content_type)
             if not data or len(self._waiting) > _BEGINNING:
                 is_named = "event-stream" in self._content_type.lower()
@@ -189,24 +189,24 @@ class Opened:
         while not self.chunks and not self._reader.is_done:
             unpacked, self._waiting = self._waiting, b""
             if not unpacked:
-                data = yield from self._read_bytes()
-                if not data:
+                unpacked = yield from self._read_bytes()
+                if not unpacked:
                     self._reader.end()
                     return
-                unpacked = self._unpacking.feed(data)
             before = self._reader.count
             self._reader.feed(unpacked)
             if self._reader.count != before:
                 self._attempt.progressed()
 
     def _read_bytes(self) -> Exchange[bytes]:
-        """Read more. A connection that breaks after the end of the answer counts as its end."""
+        """Read and unpack more. What breaks after the end of the answer counts as its end."""
         try:
-            return (yield from self._attempt.read())
-        except errors.APIConnectionError as error:
+            return (yield from _unpacked(self._attempt, self._unpacking))
+        except (errors.APIConnectionError, errors.APIResponseError) as error:
             if self._reader.has_answer:
                 return b""
-            if isinstance(error, errors.APITimeoutError) or not self._reader.has_begun:
+            is_lost = isinstance(error, errors.APIConnectionError) and self._reader.has_begun
+            if isinstance(error, errors.APITimeoutError) or not is_lost:
                 raise
             raise errors.TruncatedStreamError(
                 self.completion(), request_id=self.request_id
@@ -318,8 +318,8 @@ def _refuse(attempt: Attempt, head: Head) -> Exchange[None]:
     content = b""
     try:
         unpacking = Unpacking(head.headers.get("content-encoding", ""), limit=_ERROR_BODY)
-        while data := (yield from attempt.read()):
-            content += unpacking.feed(data)
+        while data := (yield from _unpacked(attempt, unpacking)):
+            content += data
     except errors.APIError:
         pass  # the status is enough if the body cannot be read
     now = attempt.config.clock.now()
@@ -336,9 +336,19 @@ def _unpacking_of(head: Head) -> Unpacking:
 
 def _content(attempt: Attempt, unpacking: Unpacking) -> Exchange[bytes]:
     pieces: list[bytes] = []
-    while data := (yield from attempt.read()):
-        pieces.append(unpacking.feed(data))
+    while data := (yield from _unpacked(attempt, unpacking)):
+        pieces.append(data)
     return b"".join(pieces)
+
+
+def _unpacked(attempt: Attempt, unpacking: Unpacking) -> Exchange[bytes]:
+    """Read and unpack more, b"" at the end. Raises the error of broken data after what is sound."""
+    while True:
+        unpacking.check()
+        data = yield from attempt.read()
+        unpacked = unpacking.feed(data) if data else b""
+        if unpacked or not data:
+            return unpacked
 
 
 def _drain() -> Exchange[None]:

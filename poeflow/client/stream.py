@@ -1,8 +1,9 @@
 """Parses a response's body into server-sent events, chunks, or one completion, without I/O."""
 
+import contextlib
 import zlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -39,7 +40,7 @@ class Unpacking:
     """Decompresses `content-encoding` incrementally.
 
     Raises `AnswerTooLargeError` above `limit` decoded bytes: a small body can decompress to a
-    huge one.
+    huge one. What comes before broken data is returned; then `check` raises.
     """
 
     def __init__(self, encoding: str, *, limit: int = MAX_BODY) -> None:
@@ -54,6 +55,12 @@ class Unpacking:
         self._is_packed = encoding not in ("", "identity")
         self._head = b"" if encoding == "deflate" else None
         self._packed = zlib.decompressobj(wbits=47)
+        self._is_broken = False
+
+    def check(self) -> None:
+        """Raise `APIResponseError` if the data so far were broken."""
+        if self._is_broken:
+            raise APIResponseError("the answer's compression is broken")
 
     def feed(self, data: bytes) -> bytes:
         self._pieces.add(len(data))
@@ -67,22 +74,35 @@ class Unpacking:
             if not _is_zlib(data):
                 self._packed = zlib.decompressobj(wbits=-15)
         pieces = [b""]
-        try:
-            while data or len(pieces[-1]) == _STEP:  # after a full step zlib may have more output
+        while data or len(pieces[-1]) == _STEP:  # after a full step zlib may have more output
+            before = self._packed.copy()
+            try:
                 pieces.append(self._counted(self._packed.decompress(data, _STEP)))
-                data = self._packed.unconsumed_tail
-                if self._packed.unused_data.startswith(_GZIP):  # another gzip member follows
-                    data = self._packed.unused_data
-                    self._packed = zlib.decompressobj(wbits=47)
-        except zlib.error:
-            raise APIResponseError("the answer's compression is broken") from None
-        return b"".join(pieces)
+            except zlib.error:
+                self._is_broken = True
+                pieces += map(self._counted, _sound_pieces(before, data))
+                break
+            data = self._packed.unconsumed_tail
+            if self._packed.unused_data.startswith(_GZIP):  # another gzip member follows
+                data = self._packed.unused_data
+                self._packed = zlib.decompressobj(wbits=47)
+        unpacked = b"".join(pieces)
+        if not unpacked:
+            self.check()
+        return unpacked
 
     def _counted(self, data: bytes) -> bytes:
         self._size += len(data)
         if self._size > self._limit:
             raise AnswerTooLargeError(f"the answer is larger than {self._limit} bytes")
         return data
+
+
+def _sound_pieces(packed: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
+    """Yield what decompresses before the first broken byte: zlib drops it when it fails."""
+    with contextlib.suppress(zlib.error):
+        for at in range(len(data)):
+            yield packed.decompress(data[at : at + 1])
 
 
 def _is_zlib(data: bytes) -> bool:

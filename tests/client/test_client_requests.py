@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import zlib
 
 import msgspec
 import pytest
@@ -338,6 +339,47 @@ def test_a_packed_stream_of_another_type_is_read(connect, server):
     driver = connect(server, attempts=1)
     stream = driver.create(stream=True)
     assert driver.do(lambda _: stream.final()).text == "Hello"
+
+
+def packed_packet(parts: list[bytes]) -> bytes:
+    """Return one packet of a gzip stream that breaks after its chunks."""
+    packer = zlib.compressobj(wbits=31)
+    sound = packer.compress(b"".join(parts)) + packer.flush(zlib.Z_SYNC_FLUSH)
+    head = STREAM.replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n")
+    return head + chunk(sound + b"\xff" * 40)
+
+
+def framed_packet(parts: list[bytes]) -> bytes:
+    """Return one packet of a stream whose HTTP chunks break."""
+    return STREAM + chunk(b"".join(parts)) + b"no size\r\n"
+
+
+@pytest.mark.parametrize("packet", [packed_packet, framed_packet])
+def test_the_chunks_before_a_broken_part_of_a_packet_are_yielded(connect, server, packet):
+    server.play(packet(TWO[:1]), streamed("never asked"))
+    driver = connect(server, clock=FakeClock())
+    heard: list = []
+    with pytest.raises(errors.APIResponseError, match="broken"):
+        heard.extend(driver.chunks(driver.create(stream=True)))
+    assert [one.choices[0].delta.content for one in heard] == ["Hel"]
+
+
+@pytest.mark.parametrize("packet", [packed_packet, framed_packet])
+@pytest.mark.parametrize("parts", [TWO, TWO[:2]])
+def test_a_complete_answer_before_a_broken_part_is_not_asked_for_again(
+    connect, server, packet, parts
+):
+    server.play(packet(parts), streamed("asked again"))
+    answer = connect(server, clock=FakeClock()).do(lambda client: client.ask(REQUEST))
+    assert (answer.text, len(server.requests)) == ("Hello", 1)
+
+
+def test_a_whole_answer_whose_packing_breaks_is_an_error_at_once(connect, server):
+    packed = gzip.compress(msgspec.json.encode(whole()))[:-8] + b"\xff" * 8
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\n\r\n"
+    server.play(head + packed)  # the connection stays open: nothing may be waited for
+    with pytest.raises(errors.APIResponseError, match="compression is broken"):
+        connect(server, attempts=1).create()
 
 
 def test_a_stream_without_an_answer_is_asked_for_again(connect, server):

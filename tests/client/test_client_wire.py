@@ -36,6 +36,7 @@ def received(*parts: bytes, ends: bool = False) -> tuple[bytes, HttpCodec]:
             body += talk.receive_body(part)
         elif talk.receive_head(part) is not None:
             has_head, body = True, talk.first_body()
+        talk.check()
     if ends:
         talk.end()
     return body, talk

@@ -357,6 +357,8 @@ class _Wire:
 
     def _read(self) -> bytes:
         found, self._waiting = self._waiting, b""
+        if not found:
+            self._codec.check()
         while not found and not self._codec.is_complete:
             piece = next(self._pieces, None)
             if piece is None:

@@ -233,6 +233,7 @@ class Conversation:
         """Return the next bytes of the body, b"" at its end."""
         if (found := self.at_hand()) is not None:
             return found
+        self._codec.check()
         ends = self._clock.monotonic() + timeout
         while not self._codec.is_complete:
             data = yield from self._receive(ends, has_begun=True)

@@ -136,10 +136,14 @@ def framing_of(status: int, headers: Mapping[str, str]) -> "Framing":
 
 
 class Framing:
-    """A body that ends with the connection."""
+    """A body that ends with the connection.
+
+    What comes before a broken part is returned; `broken` is then the error to raise after it.
+    """
 
     is_complete = False
     is_reusable = False
+    broken: APIResponseError | None = None
 
     def feed(self, data: bytes) -> bytes:
         return data
@@ -185,6 +189,17 @@ class _Chunked(Framing):
         if self._rest:
             data = self._rest + data
         pieces: list[bytes] = []
+        try:
+            self._take(data, pieces)
+        except APIResponseError as error:
+            if not pieces:
+                raise
+            self.broken = error
+        self.is_reusable = self.is_complete and not self._rest
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _take(self, data: bytes, pieces: list[bytes]) -> None:
+        """Add the pieces of the body in the data to `pieces`."""
         at, size, count, total = 0, len(data), 0, 0
         while at < size and not self.is_complete:
             if self._left > 2:
@@ -213,8 +228,6 @@ class _Chunked(Framing):
                     at, self._left = end + 2, 0
         self._pieces.add(total, count)
         self._rest = data[at:]
-        self.is_reusable = self.is_complete and not self._rest
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _begin(self, line: bytes) -> int:
         """Begin the chunk with the size in `line`, or end at the empty line after the last.
@@ -374,6 +387,11 @@ class HttpCodec:
         if self._body is None:
             raise AssertionError("the head comes first")
         return self._body.feed(data)
+
+    def check(self) -> None:
+        """Raise `APIResponseError` if the body broke after the bytes that were returned."""
+        if self._body is not None and self._body.broken is not None:
+            raise self._body.broken
 
     def end(self) -> bool:
         """Record the end of the connection; return whether the body is complete."""
