@@ -80,9 +80,10 @@ class Secret:
 class Scrubber:
     """Replaces keys in every form: plain, escaped, and in both alphabets of base64.
 
-    Escapes are those of JSON, Python, URLs and HTML, of some or all characters, once or a few
-    times. Base64 is found at all three alignments, so also within longer data, of UTF-16 too, with
-    or without line breaks. Keys that are too short are not masked. It cannot be pickled.
+    Escapes are those of JSON, Python, URLs and HTML, of some or all characters but letters and
+    digits, once or a few times. Base64 is found at all three alignments, so also within longer
+    data, of UTF-16 too, with or without line breaks. Keys that are too short are not masked. It
+    cannot be pickled.
     """
 
     def __init__(self, *secrets: Secret) -> None:

@@ -52,4 +52,5 @@ def page_source(project: Project, history: History) -> PageData:
         pictures=Pictures(project, Workspace(project, os.environ, offline=True).output_tree()),
         prices=prices_of(project, os.environ),
         completed=completed,
+        scrubber=scrubber,
     )

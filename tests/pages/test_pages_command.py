@@ -41,7 +41,9 @@ def start(folder, *arguments: str, **environ: str) -> subprocess.Popen[str]:
 def test_it_serves_until_it_is_interrupted(folder, number, code):
     with History(folder / ".poeflow/poeflow.db", warn=pytest.fail) as history:
         answer = asked("draft", "my key is key-12345678 ok")
-        keep(history, run_record(), [answer], RunEnd(exit_code=0, seconds=1.0))
+        spelled = "".join(f"&#{ord(one)};" for one in "key-12345678")
+        coded = asked("coded", f"# Mine\n\nit is {spelled} too")
+        keep(history, run_record(), [answer, coded], RunEnd(exit_code=0, seconds=1.0))
     with start(folder, POE_API_KEY="key-12345678") as process:
         assert process.stdout
         line = process.stdout.readline()
@@ -49,6 +51,7 @@ def test_it_serves_until_it_is_interrupted(folder, number, code):
         address = line.split()[1]
         assert '<span class="badge ok">ok</span>' in ask(address).text
         assert "my key is [key] ok" in ask(f"{address}runs/1/1").text
+        assert "it is [key] too" in ask(f"{address}runs/1/2").text
         process.send_signal(number)
         said, complained = process.communicate(timeout=20)
     assert (process.returncode, said) == (code, "")

@@ -24,6 +24,7 @@ from view_runs import (
 from poeflow.cli.run_arguments import with_result
 from poeflow.digest import sha256_of
 from poeflow.records import InstanceRecord, RunEnd
+from poeflow.redact import Scrubber, Secret
 from poeflow.report.history import instance_lines
 from poeflow.report.pages.file import html_report
 from poeflow.store.history import History
@@ -207,6 +208,15 @@ def test_a_file_that_is_no_picture_is_not_taken_along(history, tmp_path):
     one = asked("draft", "![a](a.svg) ![b](b.png) ![c](c.png)", files=files)
     keep(history, run_record(steps={}), [one], RunEnd(exit_code=0, seconds=1.0))
     assert Seen(page_of(history, tmp_path)).fetched == []
+
+
+def test_a_key_that_markdown_decodes_is_masked(history, tmp_path):
+    key = 'canary<key>"&0123456789'
+    spelled = "".join(f"&#x{ord(one):x};" for one in key)
+    one = asked("draft", f"# Mine\n\nit is {spelled}, and `{key}` too")
+    keep(history, run_record(steps={}), [one], RunEnd(exit_code=0, seconds=1.0))
+    page = page_of(history, tmp_path, scrubber=Scrubber(Secret(key)))
+    assert ("it is [key], and" in page, "canary" in page) == (True, False)
 
 
 def test_data_without_a_text_is_no_fault(history, tmp_path):

@@ -19,6 +19,8 @@ from poeflow.report.pages.source import PageData, paths_of
 from poeflow.report.pages.words import moment, run_state
 
 _MOST_PICTURES: Final = 20 * 1024 * 1024
+_BUFFERED: Final = 256
+"""Values of a page that are written together."""
 _MOST_RAW: Final = 4 * 1024 * 1024
 """Bytes of pictures, and characters of raw requests and answers, that a report includes."""
 
@@ -32,13 +34,14 @@ def html_report(row: RunRow, shown: PageData) -> Iterator[bytes]:
     records = shown.records.instances(row.id)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     page = _environment().get_template("report.html")
-    pieces = page.generate(
+    pieces = page.stream(
         view=run_view(row, records, few=len(records)),
         report=_Report(row, shown),
         style=style,
         digest=digest,
     )
-    return (piece.encode() for piece in pieces)
+    pieces.enable_buffering(_BUFFERED)
+    return (shown.scrubber.scrub(piece).encode() for piece in pieces)
 
 
 class _Report:

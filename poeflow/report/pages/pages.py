@@ -154,7 +154,8 @@ class Pages:
         return None if found is None else self._links.picture(run, one.number, digest)
 
     def _filled(self, template: str, **values: object) -> str:
-        return self._environment.get_template(template).render(**values)
+        page = self._environment.get_template(template).render(**values)
+        return self._shown.scrubber.scrub(page)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeVar
@@ -124,7 +124,8 @@ class PageData:
     """The data of the pages: history, pictures, prices of models.
 
     `completed` adds the result of an earlier run to an instance that was current. `zone` is the
-    time zone of all times, None for the user's own.
+    time zone of all times, None for the user's own. `scrubber` masks keys in the finished pages:
+    an answer may hold one in a form that only a page decodes, such as entities in Markdown.
     """
 
     records: Records
@@ -132,6 +133,7 @@ class PageData:
     prices: Prices
     completed: Callable[[InstanceRecord], InstanceRecord] = _as_it_is
     zone: tzinfo | None = None
+    scrubber: Scrubber = field(default_factory=Scrubber)
 
 
 def paths_of(record: InstanceRecord, digest: str) -> tuple[str, ...]:
