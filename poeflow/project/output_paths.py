@@ -177,5 +177,9 @@ _HARMLESS: Final = frozenset({".changes", ".changeset", ".nojekyll", ".well-know
 """Dot files and folders with texts for people or web servers, which are not settings."""
 _UNSAFE: Final = lazy_pattern(r'[\x00-\x1f<>:"|?*\\]')
 _WINDOWS_NAMES: Final = frozenset(
-    {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
+    {
+        *("CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"),
+        *(f"{port}{n}" for port in ("COM", "LPT") for n in "123456789¹²³"),
+    }
 )
+"""Names of devices: https://learn.microsoft.com/windows/win32/fileio/naming-a-file."""
