@@ -23,6 +23,7 @@ from poeflow.flowfile.load import load_flow as load_file
 from poeflow.flowfile.model import InputSpec
 from poeflow.project.project import Project, packaged, schemas_folder
 from poeflow.records import RunFilter, as_written
+from poeflow.redact import visible
 from poeflow.settings import DEFAULT_BASE_URL, server_of
 from poeflow.store.lockfile import LockFile
 from poeflow.store.workspace import Workspace, tracked_state
@@ -39,11 +40,17 @@ def _lenient(found: Callable[[click.Context, str], Iterator[CompletionItem]]) ->
         ctx: click.Context, _param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         try:
-            return [one for one in found(ctx, incomplete) if one.value.startswith(incomplete)]
+            return [one for one in found(ctx, incomplete) if _may_follow(one, incomplete)]
         except (PoeflowError, OSError, UnicodeError):
             return []
 
     return complete
+
+
+def _may_follow(item: CompletionItem, incomplete: str) -> bool:
+    """Return whether an item goes on as the word begins, in characters that a terminal shows."""
+    shown = f"{item.value}{item.help or ''}"
+    return item.value.startswith(incomplete) and visible(shown) == shown and "\n" not in item.value
 
 
 def _flows(_ctx: click.Context, incomplete: str) -> Iterator[CompletionItem]:

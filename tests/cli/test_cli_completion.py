@@ -131,6 +131,16 @@ def test_bots_without_a_stored_list_are_those_poeflow_comes_with(desk):
     assert desk.run().stdout.split() == []
 
 
+def test_names_with_control_characters_are_left_out(project):
+    for name in ("plain", "red\x1b[31m", "two\nlines", "left\u202e"):
+        project.write(f"flows/odd/{name}.yaml", FLOW)
+    project.environ |= {
+        "_POEFLOW_COMPLETE": "bash_complete",
+        "POEFLOW_COMPLETE_LINE": "poeflow run flows/odd/",
+    }
+    assert project.run().stdout == "flows/odd/plain.yaml \n"
+
+
 FILES = {"bash": ".bashrc", "zsh": ".zshrc", "fish": ".config/fish/completions/poeflow.fish"}
 
 

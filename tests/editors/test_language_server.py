@@ -1,11 +1,13 @@
 """`poeflow lsp` as a real process: problems, definitions, states of steps."""
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 from language_client import Editor
+from markdown_it import MarkdownIt
 
 FLOW = """\
 poeflow: 1
@@ -189,3 +191,28 @@ def test_without_the_extra_it_says_what_to_install(folder):
 def test_editors_may_say_that_it_speaks_by_stdio(folder):
     with Editor([sys.executable, "-m", "poeflow.cli.start", "lsp", "--stdio"], folder) as started:
         assert started.open(folder / "a.yaml") == []
+
+
+HOSTILE = """\
+poeflow: 1
+inputs:
+  topic: {default: "`` ![a](https://x.test/a) `", description: "![b](https://x.test/b) <img src=c>"}
+models:
+  writer: {model: "`![d](https://x.test/d)`"}
+steps:
+  facts:
+    description: "\\\\![e](https://x.test/e) [run](command:x) <b>bold</b> &lt;"
+    model: writer
+    prompt: "{{ inputs.topic }}"
+"""
+
+
+def test_texts_of_a_flow_are_no_markup(editor, folder):
+    path = folder / "hostile.yaml"
+    path.write_text(HOSTILE)
+    assert editor.open(path) == []
+    reader = MarkdownIt("commonmark", {"html": True})
+    for line, column, shown in ((3, 5, "[b]"), (9, 14, "![d]"), (7, 4, "[run](command:x)")):
+        page = reader.render(text(editor.at("hover", path, line, column)))
+        tags = set(re.findall(r"<(\w+)", page))
+        assert (tags <= {"p", "strong", "code", "ul", "li"}, shown in page) == (True, True), page

@@ -21,6 +21,7 @@ from poeflow.operations.status import statuses_of
 from poeflow.problems import Place
 from poeflow.project.project import FileProblem, Project
 from poeflow.records import InstanceStatus, outer_step
+from poeflow.redact import visible
 
 NamedKind = Literal["step", "input", "alias", "file"]
 _WORD: Final = lazy_pattern(
@@ -32,6 +33,9 @@ _FILE: Final = lazy_pattern(
 _FILE_KEYS: Final = frozenset({"file", "use", "path"})
 _STEP_KEYS: Final = frozenset({"needs", "history"})
 _MOST_REASONS: Final = 5
+_MARKUP: Final = lazy_pattern(r"[\\`*_\[\]<>&!|~#]")
+"""Characters by which a text of a flow would be markup: a picture that the editor fetches, say."""
+_TICKS: Final = lazy_pattern("`+")
 
 
 class NamedThing(msgspec.Struct, frozen=True):
@@ -94,14 +98,15 @@ def explanation(found: Checkup, named: NamedThing, options: RunOptions) -> str:
             spec = file.flow.inputs.get(named.name)
             if spec is None:
                 return ""
-            default = "" if spec.default is msgspec.UNSET else f", default `{_json(spec.default)}`"
-            return f"**input {named.name}**: {spec.type}{default}\n\n{spec.description}".strip()
+            default = "" if spec.default is msgspec.UNSET else f", default {_json(spec.default)}"
+            about = _plain(spec.description)
+            return f"**input {named.name}**: {spec.type}{default}\n\n{about}".strip()
         case "alias":
             alias = file.flow.models.get(named.name)
-            return "" if alias is None else f"**{named.name}** is the model `{alias.model}`"
+            return "" if alias is None else f"**{named.name}** is the model {_code(alias.model)}"
         case "file":
             target = definition_of(found, named)
-            return f"`{target.file}`" if target is not None else f"`{named.name}` is not there"
+            return _code(target.file) if target is not None else f"{_code(named.name)} is not there"
 
 
 def _about_step(found: Checkup, flow: Flow, name: str, options: RunOptions) -> Iterator[str]:
@@ -109,14 +114,14 @@ def _about_step(found: Checkup, flow: Flow, name: str, options: RunOptions) -> I
     step = flow.steps.get(name)
     if step is None:
         return
-    yield f"**step {name}**" + (f": {step.description}" if step.description else "")
+    yield f"**step {name}**" + (f": {_plain(step.description)}" if step.description else "")
     if found.checked is None or any(one.level == "error" for one in found.problems):
         yield "The flow has mistakes, so its state is not known."
         return
     try:
         statuses = statuses_of(found, options)
     except PoeflowError as error:
-        yield f"Its state is not known: {error.message}"
+        yield f"Its state is not known: {_plain(error.message)}"
         return
     yield from _states([one for one in statuses if outer_step(one.id) == name])
 
@@ -130,11 +135,23 @@ def _states(statuses: list[InstanceStatus]) -> Iterator[str]:
             state if len(statuses) == 1 else f"{count:,} {state}" for state, count in counts.items()
         )
     reasons = dict.fromkeys(reason for one in statuses for reason in one.reasons)
-    yield "\n".join(f"- {reason}" for reason in [*reasons][:_MOST_REASONS])
+    yield "\n".join(f"- {_plain(reason)}" for reason in [*reasons][:_MOST_REASONS])
+
+
+def _plain(text: str) -> str:
+    """Return Markdown that shows a text as it is."""
+    return _MARKUP.sub(r"\\\g<0>", visible(text))
+
+
+def _code(text: str) -> str:
+    """Return Markdown that shows a text as code."""
+    ticks = "`" * (max(map(len, _TICKS.findall(text)), default=0) + 1)
+    space = " " if len(ticks) > 1 else ""
+    return f"{ticks}{space}{visible(text)}{space}{ticks}"
 
 
 def _json(value: object) -> str:
-    return encode_json(value).decode()
+    return _code(encode_json(value).decode())
 
 
 def _in_text(line: str) -> Iterator[tuple[int, int, NamedThing]]:
