@@ -42,6 +42,8 @@ _WORDS: Final = bytes(
 )
 _LONG_WORD: Final = 8
 MASK: Final = "[key]"
+SHOWN_BEFORE: Final = 3
+"""The characters of an encoded key that `Scrubber.begun` lets pass."""
 
 
 class Secret:
@@ -135,8 +137,32 @@ class Scrubber:
             return True
 
     def begun(self, text: str) -> int:
-        """Return how many characters at the end of a text may begin a key."""
-        return max((_overlap(text, key) for key in self._keys), default=0)
+        """Return how many characters at the end of a text may begin a key, as it is or encoded.
+
+        Fewer than four do not count for an encoded one: many texts end like it begins.
+        """
+        longest, starts = self._starts
+        end = text[-SHOWN_BEFORE:]
+        found = max((_overlap(end, key) for key in self._keys), default=0)
+        end = text[-longest:]
+        for start, known in starts.items():
+            at = end.find(start)
+            while at >= 0:
+                if any(one.startswith(end[at:]) for one in known):
+                    found = max(found, len(end) - at)
+                at = end.find(start, at + 1)
+        return found
+
+    @functools.cached_property
+    def _starts(self) -> tuple[int, Mapping[str, list[str]]]:
+        """The length of the longest spelling of a key, and the spellings by their beginnings."""
+        encoded = [raw for key in self._keys for raw in (key.encode(), _in_utf16(key))]
+        spelled = {needle for raw in encoded for needle in _base64_needles(raw)}
+        spelled |= {needle.decode() for key in self._keys for needle in _plain_needles(key)}
+        starts: dict[str, list[str]] = {}
+        for one in spelled:
+            starts.setdefault(one[: SHOWN_BEFORE + 1], []).append(one)
+        return max(map(len, spelled), default=0), starts
 
     def scrub_server_text(self, text: str) -> str:
         """Scrub text from a server, which may also contain a header or another user's key."""

@@ -1,12 +1,13 @@
 """Listeners for the events of a run: JSON Lines, and wrappers that mask keys or keep errors."""
 
 import json
+import posixpath
 from typing import TextIO
 
 import msgspec
 
 from poeflow.events import Event, Listener, RunFinished, TextArrived
-from poeflow.redact import Scrubber, masked
+from poeflow.redact import SHOWN_BEFORE, Scrubber, masked
 from poeflow.report.github_commands import inert_json
 
 
@@ -55,14 +56,19 @@ def scrubbed(listen: Listener, scrubber: Scrubber) -> Listener:
     the next piece, so that a key spread over several pieces is masked too.
     """
     held: dict[tuple[str, str], TextArrived] = {}
+    ends: dict[tuple[str, str], str] = {}
+    """The last characters that were passed on: too few to hold back, but a key may begin there."""
 
     def hear(event: Event) -> None:
         if isinstance(event, TextArrived):
-            ready, rest = _split_at_key(held.pop((event.step, event.kind), None), event, scrubber)
+            of = event.step, event.kind
+            end = ends.get(of, "")
+            ready, rest = _split_at_key(held.pop(of, None), event, scrubber, end=end)
             if rest is not None:
-                held[event.step, event.kind] = rest
+                held[of] = rest
             if ready is not None:
-                listen(masked(ready, scrubber))
+                ends[of] = (end + ready.text)[-SHOWN_BEFORE:]
+                listen(ready)
             return
         if held:
             step = getattr(event, "step", None)
@@ -74,16 +80,19 @@ def scrubbed(listen: Listener, scrubber: Scrubber) -> Listener:
 
 
 def _split_at_key(
-    before: TextArrived | None, event: TextArrived, scrubber: Scrubber
+    before: TextArrived | None, event: TextArrived, scrubber: Scrubber, *, end: str
 ) -> tuple[TextArrived | None, TextArrived | None]:
-    """Return the part of a piece to pass on now, and the part to hold back; None for neither."""
-    whole = event
-    if before is not None:
-        whole = msgspec.structs.replace(event, text=before.text + event.text)
-    whole = masked(whole, scrubber)
-    count = scrubber.begun(whole.text)
-    if not count:
-        return whole, None
-    rest = msgspec.structs.replace(whole, text=whole.text[-count:])
-    ready = msgspec.structs.replace(whole, text=whole.text[:-count])
-    return (ready if ready.text else None), rest
+    """Return the part of a piece to pass on now, and the part to hold back; None for neither.
+
+    `end` was passed on before it; it is only looked at.
+    """
+    held = before.text if before is not None else ""
+    text = end + held + event.text
+    shown = masked(text, scrubber)
+    start = len(end) if shown is text else len(posixpath.commonprefix((end, shown)))
+    stop = max(start, len(shown) - scrubber.begun(shown))
+    if shown is text and not held and stop == len(shown):
+        return event, None
+    rest = msgspec.structs.replace(event, text=shown[stop:]) if stop < len(shown) else None
+    ready = msgspec.structs.replace(event, text=shown[start:stop]) if start < stop else None
+    return ready, rest

@@ -1,7 +1,10 @@
 """JSON Lines hold each event whole, whatever it says; without the key where that is asked."""
 
+import base64
+import html
 import io
 import json
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -15,6 +18,15 @@ from poeflow.report.listeners import JsonLines, scrubbed
 from poeflow.report.log import PlainReport
 
 KEY = "canary-key-0123456789"
+ODD = 'canary/key+<"0123456789'
+SPELLED = [
+    ODD,
+    quote(ODD, safe=""),
+    json.dumps(ODD)[1:-1],
+    html.escape(ODD),
+    *(base64.b64encode(before + ODD.encode()).decode() for before in (b"", b"x", b"xy")),
+    base64.urlsafe_b64encode(ODD.encode("utf-16-le")).decode(),
+]
 
 
 def written(*happened: events.Event) -> str:
@@ -102,6 +114,20 @@ class TestScrubbed:
         )
         assert told == Scrubber(Secret(KEY)).scrub("".join(pieces))
         assert heard[-1] is ended
+
+    @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 50])
+    @pytest.mark.parametrize("spelled", SPELLED)
+    def test_an_encoded_key_in_pieces_is_masked(self, spelled, size):
+        heard: list[events.TextArrived] = []
+        listen = scrubbed(heard.append, Scrubber(Secret(ODD)))
+        text = f"it is {spelled} so"
+        for at in range(0, len(text), size):
+            listen(events.TextArrived(at=0.0, step="a", text=text[at : at + size]))
+        told = "".join(one.text for one in heard)
+        whole = Scrubber(Secret(ODD)).scrub(text)
+        assert (told.count(MASK), whole.count(MASK)) == (1, 1)
+        assert len(told) <= len(whole) + 3, "a few characters before it are passed on"
+        assert all(spelled[at : at + 9] not in told for at in range(len(spelled) - 9))
 
 
 def test_the_kinds_told_apart_here_are_all_there_are():
