@@ -125,7 +125,8 @@ def _secrets(text: str) -> Iterator[Secret]:
 
 def _masked_request(request: RecordedRequest, scrubber: Scrubber) -> RecordedRequest:
     masked = _masked_content(request, _scrub_for(request, scrubber))
-    return msgspec.structs.replace(masked, path=scrubber.scrub(request.path))
+    path, kind = scrubber.scrub(request.path), scrubber.scrub(request.type)
+    return msgspec.structs.replace(masked, path=path, type=kind)
 
 
 def _scrub_for(value: Content, scrubber: Scrubber) -> "Scrub":
@@ -142,7 +143,7 @@ C = TypeVar("C", bound=Content)
 def _masked_content(content: C, scrub: Scrub) -> C:
     """Return a body without keys, also one in base64."""
     if content.json is not UNSET:
-        masked = _mapped(content.json, lambda _, text: scrub(text))
+        masked = _mapped(_renamed(content.json, scrub), lambda _, text: scrub(text))
         return msgspec.structs.replace(content, json=masked)
     if isinstance(content.text, str):
         return msgspec.structs.replace(content, text=scrub(content.text))
@@ -152,10 +153,11 @@ def _masked_content(content: C, scrub: Scrub) -> C:
 
 
 def _masked_chunk(chunk: Chunk, scrub: Scrub) -> Chunk:
-    masked = _masked_content(chunk, scrub)
+    masked = msgspec.structs.replace(_masked_content(chunk, scrub), event=scrub(chunk.event))
     if masked.data_ is UNSET:
         return masked
-    return msgspec.structs.replace(masked, data_=_mapped(masked.data_, lambda _, text: scrub(text)))
+    value = _mapped(_renamed(masked.data_, scrub), lambda _, text: scrub(text))
+    return msgspec.structs.replace(masked, data_=value)
 
 
 def _with_joined_masked(chunks: tuple[Chunk, ...], scrub: Scrub) -> tuple[Chunk, ...]:
@@ -190,6 +192,17 @@ def _with_joined_masked(chunks: tuple[Chunk, ...], scrub: Scrub) -> tuple[Chunk,
         else msgspec.structs.replace(chunk, data_=_mapped(chunk.data_, replaced))
         for chunk in chunks
     )
+
+
+def _renamed(value: Json, scrub: Scrub) -> Json:
+    """Return JSON with the names of its members masked."""
+    match value:
+        case dict():
+            return {scrub(name): _renamed(one, scrub) for name, one in value.items()}
+        case list():
+            return [_renamed(one, scrub) for one in value]
+        case _:
+            return value
 
 
 def _mapped(value: Json, change: Callable[[Place, str], str], at: Place = ()) -> Json:

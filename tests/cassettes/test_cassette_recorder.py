@@ -146,12 +146,13 @@ def test_times_are_recorded_and_kept_only_if_asked_for(tmp_path):
 def echoes(handler, asked):
     """Say all that came, as a hostile or a careless server does, and a key in pieces."""
     write = begin_stream(handler)
-    said = {**asked.headers, "path": asked.path, "body": asked.body.decode()}
+    said = {**asked.headers, "path": asked.path, "body": asked.body.decode(), KEY: [{KEY: 1}]}
     write(event(said))
     for at in range(0, len(KEY), 5):
         choice = {"index": 0, "delta": {"content": KEY[at : at + 5]}}
         write(event({"id": "x", "choices": [{"index": 1, "delta": {"content": "-"}}, choice]}))
     write(f": {KEY}\n\n".encode())
+    write(f"event: {KEY}\ndata: {{}}\n\n".encode())
     write(b"")
 
 
@@ -168,7 +169,7 @@ def echoes(handler, asked):
 def test_no_key_is_recorded(tmp_path, headers):
     tape = tmp_path / "tape.yaml"
     secret = base64.b64encode(f"my key is {KEY}.".encode()).decode()
-    sent = BODY | {"user": f"I am {KEY}", "metadata": {"api_key": "short"}, "extra": secret}
+    sent = BODY | {"user": f"I am {KEY}", "metadata": {"api_key": "short", KEY: 1}, "extra": secret}
     with server(echoes) as upstream, recorder(upstream.url, tape) as recording:
         url = f"{recording.url}{CHAT}?key={KEY}&b=2&a=1"
         came = httpx.post(url, json=sent, headers=headers)
@@ -182,10 +183,10 @@ def test_no_key_is_recorded(tmp_path, headers):
     assert secret[14:-8] not in text
     (only,) = recordings(tape)
     assert only.request.path == "/v1/chat/completions?a=1&b=2&key=[key]"
-    contents = [one.data_["choices"] for one in only.response.stream[1:-1]]
+    contents = [one.data_["choices"] for one in only.response.stream[1:-2]]
     assert "".join(first["delta"]["content"] for first, _ in contents) == "-" * len(contents)
     assert "".join(second["delta"]["content"] for _, second in contents) == "[key]"
-    assert only.request.json["metadata"] == {"api_key": "[key]"}
+    assert only.request.json["metadata"] == {"api_key": "[key]", "[key]": 1}
     other = "another-key-0123"
     sent = json.loads(json.dumps(sent | {"extra": only.request.json["extra"]}).replace(KEY, other))
     names = {name: value.replace(KEY, other) for name, value in headers.items()}
