@@ -27,6 +27,8 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
 }
 
 
+_LONGEST_CHAIN: Final = 100
+"""Inputs through which a default is known without a run, each taking it from the next."""
 _EXAMPLES: Final = {"array": '["x", "y"]', "object": '{"name": "x"}'}
 """Examples of lists and mappings on the command line."""
 
@@ -124,15 +126,20 @@ class KnownValues(msgspec.Struct, frozen=True):
 
 
 def known_values(flow: Flow, name: str) -> KnownValues:
-    """Return the values of an input that are known without a run."""
-    spec, seen = flow.inputs[name], {name}
+    """Return the values of an input that are known without a run.
+
+    A default is looked for in as many other inputs as anybody chains.
+    """
+    spec = flow.inputs[name]
     if spec.enum is not msgspec.UNSET:
         return KnownValues(tuple(spec.enum), is_whole=True)
     if spec.type == "boolean":
         return KnownValues((False, True), is_whole=True)
-    while spec.default_from in flow.inputs.keys() - seen:
-        seen.add(str(spec.default_from))
-        spec = flow.inputs[str(spec.default_from)]
+    for _ in range(_LONGEST_CHAIN):
+        other = spec.default_from
+        if other is None or other not in flow.inputs:
+            break
+        spec = flow.inputs[other]
     return KnownValues(() if spec.default is msgspec.UNSET else (spec.default,), is_whole=False)
 
 

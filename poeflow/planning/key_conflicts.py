@@ -126,10 +126,12 @@ def _tools(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
         options = names if below else [*_CHOICES, *names]
         hint = "write required" if choice == "any" else f"known: {', '.join(options)}"
         yield Problem(place, f'there is no tool "{choice}"', hint)
+    seen: set[str] = set()
     for index, tool_name in enumerate(names):
-        if tool_name in names[:index]:
+        if tool_name in seen:
             place = file.document.place((*path, "tools", index, "name"))
             yield Problem(place, f'two tools are called "{tool_name}"', "rename one of them")
+        seen.add(tool_name)
 
 
 def _chosen(choice: str | dict[str, Json] | None) -> tuple[KeyPath, str | None]:

@@ -54,6 +54,16 @@ def test_a_file_of_more_values_than_anybody_reads_is_refused(tmp_path, value):
     )
 
 
+@pytest.mark.parametrize("fallback", ["{default: x}", "{default_from: i%d}"])
+def test_many_inputs(tmp_path, fallback):
+    inputs = "".join(
+        f" i{n}: {fallback % (n - 1) if n and '%' in fallback else '{default: x}'}\n"
+        for n in range(40_000)
+    )
+    code, _ = checked(tmp_path, f"poeflow: 1\ninputs:\n{inputs}steps: {{s: {{render: x}}}}\n")
+    assert code == 0
+
+
 def test_steps_that_need_each_other_all_the_way_round(tmp_path):
     steps = {f"s{n}": {"render": "x", "needs": [f"s{(n + 1) % 20_000}"]} for n in range(20_000)}
     way = " -> ".join(f"s{n}" for n in range(8))
