@@ -15,14 +15,13 @@ from poeflow.engine.lock_entries import Accepting, LockProof
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.recipe import BEYOND_JUDGING, Recipe, Recipes, decides_more, read_parts
 from poeflow.engine.results import InstanceOutcome, StepResult
-from poeflow.errors import StepError
 from poeflow.flowfile.model import Step
 from poeflow.flowfile.step_settings import judges_of, samples_of
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan, prepare
 from poeflow.planning.preparation import own_items
-from poeflow.project.output_files import EDITED, EditedError, Look
+from poeflow.project.output_files import EDITED, Look
 from poeflow.project.output_paths import older_paths
 from poeflow.store.lock.entries import PART, LockEntry
 from poeflow.templates.reader import Reads
@@ -134,8 +133,7 @@ class Freshness:
         name = self._name(instance.id)
         if self._context.selection.refreshes(name):
             return None
-        candidates = self.lock_update.candidates(name)
-        if self._accepting is None and not candidates:
+        if self._accepting is None and not self.lock_update.knows(name):
             return None
         recipe = self.recipe(instance, upstream)
         if recipe is None:
@@ -145,11 +143,17 @@ class Freshness:
             return LockProof(accepted)
         if instance.step in self._unproven:
             return None
-        made = (self._entry_if_same(instance, upstream, entry, recipe) for entry in candidates)
-        same = [entry for entry in made if entry is not None]
-        return lock_entries.best_proof(
-            self._plan, self._context, instance, same, takes_sides=takes_sides
-        )
+        seen = 0
+        for candidates in (self.lock_update.near_candidates, self.lock_update.candidates):
+            entries = candidates(name)
+            made = (self._entry_if_same(instance, upstream, one, recipe) for one in entries[seen:])
+            same, seen = [one for one in made if one is not None], len(entries)
+            found = lock_entries.best_proof(
+                self._plan, self._context, instance, same, takes_sides=takes_sides
+            )
+            if found is not None:
+                return found
+        return None
 
     def side_proof(
         self, instance: StepInstance, upstream: InstanceOutcome | None
@@ -431,16 +435,6 @@ class Freshness:
     def looks(self, entry: LockEntry) -> dict[str, Look]:
         """Return the states of an entry's files; those that git ignores may be missing."""
         return lock_entries.looks_of(self._context, entry)
-
-    def refuse_edited(self, entry: LockEntry) -> None:
-        """Raise `StepError` if an accepted file was edited again: its new text is not accepted."""
-        if entry.accepted is None:
-            return
-        path = entry.accepted.path
-        if self._context.files.look(path) == "marked":
-            raise EditedError(path, "marked")
-        message = f"{path} was edited since it was accepted"
-        raise StepError(message, hint="`poeflow accept` it again, or run with --force")
 
     def entry_of(
         self, instance: StepInstance, upstream: InstanceOutcome | None, result: StepResult

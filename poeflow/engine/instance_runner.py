@@ -11,7 +11,7 @@ from poeflow.client.messages import Message
 from poeflow.digest import Json
 from poeflow.engine.asking.asker import NotHere, ToBeAsked
 from poeflow.engine.flow_state import FlowState
-from poeflow.engine.lock_entries import LockProof
+from poeflow.engine.lock_entries import LockProof, refuse_edited
 from poeflow.engine.results import InstanceOutcome, StepResult, Unknown
 from poeflow.engine.run_state import StoppedError, side_by_side
 from poeflow.engine.saver import MOVES
@@ -413,7 +413,7 @@ class InstanceRunner:
         if stored is not None:
             return stored
         if outcome.entry is not None:
-            self._flow.freshness.refuse_edited(outcome.entry)
+            refuse_edited(context, outcome.entry)
         began = self._run_state.elapsed()
         ready = self._absent.get(name) or await self._ready_again(step, outcome)
         if isinstance(ready, Unknown):

@@ -1,5 +1,6 @@
 """The lock's entries of the last real run, and those of this run."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
@@ -25,13 +26,20 @@ def no_lengths() -> Mapping[str, Length]:
     return {}
 
 
+def no_locks() -> Sequence[Lock]:
+    """Return no locks."""
+    return ()
+
+
 class LockUpdate:
     """Entries by the instance's name: those of the last lock, and new ones.
 
     `sides` is the last lock, none if it is missing, or both sides of one with conflict marks: then
     an entry with an accepted file wins, else the first side's. `earlier` are older locks: their
-    entries count where they still prove an instance current. `lengths` returns the token counts of
-    each instance, which the lock does not have.
+    entries count where they still prove an instance current. `merged` returns the locks of both
+    sides of a merge that was committed, which count in the same way: it is called only if the
+    others do not have or prove an instance. `lengths` returns the token counts of each instance,
+    which the lock does not have.
     """
 
     def __init__(
@@ -40,7 +48,9 @@ class LockUpdate:
         lengths: Callable[[], Mapping[str, Length]] = no_lengths,
         *,
         earlier: Sequence[Lock] = (),
+        merged: Callable[[], Sequence[Lock]] = no_locks,
     ) -> None:
+        self._read_merged = merged
         self._sides = tuple(sides)
         self._earlier = tuple(earlier)
         self._all_sides = (*self._sides, *self._earlier)
@@ -67,15 +77,34 @@ class LockUpdate:
 
     def knows(self, name: str) -> bool:
         """Whether the last run, or a side of the lock, has an entry of an instance."""
-        return name in self._old or any(name in side.rows for side in self._all_sides)
+        is_known = name in self._old or any(name in side.rows for side in self._all_sides)
+        return is_known or any(name in side.rows for side in self._merged)
+
+    @functools.cached_property
+    def _merged(self) -> tuple[Lock, ...]:
+        """The locks of a merge that was committed; none if there is no lock that it was left to."""
+        return tuple(self._read_merged()) if self._all_sides else ()
 
     def candidates(self, name: str) -> tuple[LockEntry, ...]:
-        """Return the different entries of an instance in the sides of the lock, then older ones."""
+        """Return the different entries of an instance: `near_candidates`, then merged ones."""
+        if not self._merged:
+            return self.near_candidates(name)
+        return self._different(name, (*self._all_sides, *self._merged))
+
+    def near_candidates(self, name: str) -> tuple[LockEntry, ...]:
+        """Return the different entries of an instance in the sides of the lock, then older ones.
+
+        Those of a merge that was committed are not among them: git is asked for these.
+        """
         if len(self._sides) == len(self._all_sides) == 1:
             entry = self.entry(name)
             return () if entry is None else (entry,)
+        return self._different(name, self._all_sides)
+
+    @staticmethod
+    def _different(name: str, locks: Iterable[Lock]) -> tuple[LockEntry, ...]:
         seen: list[LockEntry] = []
-        for side in self._all_sides:
+        for side in locks:
             entry = side.rows.get(name)
             if entry is not None and entry not in seen:
                 seen.append(entry)
@@ -116,7 +145,9 @@ class LockUpdate:
 
     def last_run_only(self) -> "LockUpdate":
         """Return the entries of the last run only."""
-        return LockUpdate(self._sides, self._read_lengths, earlier=self._earlier)
+        return LockUpdate(
+            self._sides, self._read_lengths, earlier=self._earlier, merged=lambda: self._merged
+        )
 
     def prompt_tokens(self, name: str) -> int | None:
         """Return the length of an instance's last request, None if it is not known."""
@@ -147,16 +178,15 @@ class LockUpdate:
     @property
     def written(self) -> Mapping[str, frozenset[str]]:
         """The hashes of what poeflow wrote to each file, by project path, without edits."""
-        found: dict[str, set[str]] = {}
-        for path, digest in self._written():
-            found.setdefault(path, set()).add(digest)
-        return {path: frozenset(digests) for path, digests in found.items()}
+        return _written_by(self._all_sides)
 
-    def _written(self) -> Iterator[tuple[str, str]]:
-        for side in self._all_sides:
-            yield from side.orphans.items()
-            for entry in side.rows.rare():
-                yield from _own_files(entry).items()
+    def written_before_merge(self, path: str) -> frozenset[str]:
+        """Return the hashes of what either side of a merge that was committed wrote to a file."""
+        return self._written_before_merge.get(path, frozenset())
+
+    @functools.cached_property
+    def _written_before_merge(self) -> Mapping[str, frozenset[str]]:
+        return _written_by(self._merged)
 
     @property
     def no_longer_written(self) -> dict[str, str]:
@@ -322,6 +352,17 @@ class LockUpdate:
             if made and (made != names or names != sorted(names)):
                 found[step] = keys
         return found
+
+
+def _written_by(locks: Iterable[Lock]) -> Mapping[str, frozenset[str]]:
+    """Return the hashes of what poeflow wrote to each file by some locks, without edits."""
+    found: dict[str, set[str]] = {}
+    for lock in locks:
+        own = (_own_files(entry) for entry in lock.rows.rare())
+        for files in (lock.orphans, *own):
+            for path, digest in files.items():
+                found.setdefault(path, set()).add(digest)
+    return {path: frozenset(digests) for path, digests in found.items()}
 
 
 def _own_files(entry: LockEntry | More) -> dict[str, str]:

@@ -73,9 +73,8 @@ async def accept(
         lock.sides()  # one that cannot be read is not overwritten: its other entries would be lost
         lengths = lengths_in(workspace, plan, options)
         lock_update = lock_update_of(lock, options.listener, lengths)
-        written, ledger = lock_update.written, workspace.ledger()
-        own = (found.project, workspace, plan.file.path, options)
-        files = output_files(*own, locked=written, ledger=ledger)
+        own, ledger = (found.project, workspace, plan.file.path, options), workspace.ledger()
+        files = output_files(*own, lock_update=lock_update, ledger=ledger)
         asked_for = frozenset(_project_path(found.project, path) for path in wanted)
         orphans = asked_for & lock_update.orphans.keys()
         accepting = AcceptedFiles(files, asked_for, drop=drop, orphans=orphans)

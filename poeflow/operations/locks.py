@@ -144,6 +144,27 @@ def merged_sides(lock: LockFile, git: Git | None) -> tuple[Lock, ...]:
     return tuple(_readable(lock, texts))
 
 
+def committed_sides(lock: LockFile, git: Git | None) -> Callable[[], tuple[Lock, ...]]:
+    """Return a function for the locks of both parents of HEAD, if that is a merge.
+
+    A merge may be committed before a run has finished it: the lock has only some of its entries.
+    Git is asked when it is called.
+    """
+
+    def sides() -> tuple[Lock, ...]:
+        if git is None or git.merging:
+            return ()
+        found: list[bytes] = []
+        for parent in ("HEAD^2", "HEAD^1"):
+            text = git.ask("cat-file", "blob", f"{parent}:./{lock.shown}")
+            if text is None:  # HEAD is no merge, or that side has no lock
+                break
+            found.append(text)
+        return tuple(_readable(lock, reversed(found)))
+
+    return sides
+
+
 def written_in_git(lock: LockFile, git: Git | None) -> Callable[[str], frozenset[str]]:
     """Return a function for the hashes of what poeflow wrote to a path by all locks that git has.
 
@@ -191,7 +212,8 @@ def lock_update_of(
     known = known_locks(lock, git)
     if known.fault:
         listen(Warned(at=0.0, step=None, message=known.fault))
-    return LockUpdate(known.sides, lengths, earlier=known.earlier)
+    merged = committed_sides(lock, git)
+    return LockUpdate(known.sides, lengths, earlier=known.earlier, merged=merged)
 
 
 def inputs_hash(plan: Plan) -> str:

@@ -1,7 +1,7 @@
 """Builds the `RunContext` of a run: servers, store, files, listeners."""
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from functools import partial
 
 import msgspec
@@ -57,12 +57,18 @@ async def run_context(
         else:
             connections.note_servers()
         ledger = workspace.ledger()
-        flow, written = checked.file.path, lock_update.written
         context = _context(
             project,
             workspace,
             ledger=ledger,
-            files=output_files(project, workspace, flow, options, locked=written, ledger=ledger),
+            files=output_files(
+                project,
+                workspace,
+                checked.file.path,
+                options,
+                lock_update=lock_update,
+                ledger=ledger,
+            ),
             connections=connections,
             options=options,
             budget=budget,
@@ -80,15 +86,15 @@ def output_files(
     flow: str,
     options: RunOptions,
     *,
-    locked: Mapping[str, frozenset[str]],
+    lock_update: LockUpdate,
     ledger: Ledger,
 ) -> OutputFiles:
-    """Return the output files of a flow at a project path; `locked` are the hashes of its lock."""
+    """Return the output files of a flow at a project path; `lock_update` has the hashes of them."""
     lock = lock_at(workspace, flow, options)
     return OutputFiles(
         workspace.output_tree(),
-        locked,
-        ledger.written,
+        lock_update.written,
+        lambda path: ledger.written(path) | lock_update.written_before_merge(path),
         named_elsewhere(project, workspace, flow, options),
         merged=written_in_git(lock, git_of(project, options)),
         keep=how_to_keep(options),

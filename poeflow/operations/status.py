@@ -1,7 +1,6 @@
 """Finds the status of every instance of a flow, without sending, running or writing anything."""
 
 import asyncio
-from collections.abc import Sequence
 from itertools import groupby
 from typing import Final
 
@@ -17,7 +16,14 @@ from poeflow.errors import StaleError
 from poeflow.events import ignore
 from poeflow.operations.budgets import shared_budget
 from poeflow.operations.check import Checkup
-from poeflow.operations.locks import git_of, inputs_hash, lock_at, lock_of, merged_sides
+from poeflow.operations.locks import (
+    committed_sides,
+    git_of,
+    inputs_hash,
+    lock_at,
+    lock_of,
+    merged_sides,
+)
 from poeflow.operations.plan import planned, selection_of
 from poeflow.operations.recording import lengths_in
 from poeflow.operations.run_context import run_context
@@ -29,7 +35,6 @@ from poeflow.project.project import Project
 from poeflow.records import InstanceState, InstanceStatus, path_of, step_of
 from poeflow.store.git import Git
 from poeflow.store.lock.entries import LockEntry
-from poeflow.store.lockfile import Lock
 
 MANY: Final = 20
 """From so many more instances of a step on that are alike, only the first is named."""
@@ -119,7 +124,8 @@ def proof_of(found: Checkup, options: RunOptions) -> Proof:
         options, steps=(), first=None, key=None, refresh=False, failed=False
     )
     plan, planner = planned(found, whole)
-    lock = lock_of(workspace_of(found.project, options), plan, options)
+    workspace = workspace_of(found.project, options)
+    lock = lock_of(workspace, plan, options)
     if lock is None:
         return Proof(faults=("inputs given by hand have no lock; use --inputs-file",))
     try:
@@ -130,7 +136,9 @@ def proof_of(found: Checkup, options: RunOptions) -> Proof:
         to_do = "run the flow offline" if options.offline else "run the flow and commit it"
         return Proof(faults=(f"{lock.shown} does not exist; {to_do}",))
     is_same = stored.inputs == inputs_hash(plan)
-    statuses = asyncio.run(_survey(found, whole, plan, planner, (stored,)))
+    lock_update = LockUpdate((stored,), lengths_in(workspace, plan, options))
+    quiet = quiet_options(found.project, whole)
+    statuses = asyncio.run(survey_plan(plan, planner, found.project, quiet, lock_update))
     return Proof(
         faults=() if is_same else ("the inputs are not those of the lock",),
         statuses=statuses,
@@ -193,29 +201,15 @@ async def survey_checked(
     needed. Raises `InvalidFlowError`, `UsageError`, or `StaleError` if the lock cannot be read.
     """
     plan, planner = planned(found, options)
-    lock = lock_of(workspace_of(found.project, options), plan, options)
-    sides = lock.sides() if lock is not None else ()
-    merged = () if lock is None else merged_sides(lock, git_of(found.project, options))
-    return await _survey(found, options, plan, planner, sides, earlier=merged, refreshed=refreshed)
-
-
-async def _survey(
-    found: Checkup,
-    options: RunOptions,
-    plan: Plan,
-    planner: Planner,
-    sides: Sequence[Lock],
-    *,
-    earlier: Sequence[Lock] = (),
-    refreshed: frozenset[str] = frozenset(),
-) -> tuple[InstanceStatus, ...]:
-    """Return the status of every selected instance, compared with the sides of its lock.
-
-    By `earlier` locks they may be current, too.
-    """
-    lengths = lengths_in(workspace_of(found.project, options), plan, options)
+    workspace = workspace_of(found.project, options)
+    lock = lock_of(workspace, plan, options)
+    lengths = lengths_in(workspace, plan, options)
+    lock_update = LockUpdate((), lengths)
+    if lock is not None:
+        git = git_of(found.project, options)
+        earlier, merged = merged_sides(lock, git), committed_sides(lock, git)
+        lock_update = LockUpdate(lock.sides(), lengths, earlier=earlier, merged=merged)
     quiet = quiet_options(found.project, options)
-    lock_update = LockUpdate(sides, lengths, earlier=earlier)
     return await survey_plan(plan, planner, found.project, quiet, lock_update, refreshed=refreshed)
 
 

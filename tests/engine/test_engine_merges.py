@@ -270,7 +270,18 @@ def chosen_by_hand(bench, git):
     git("add", "a.lock.json")
 
 
-@pytest.mark.parametrize("way", [stopped, stopped_and_added, filled, chosen_by_hand])
+def chosen_and_committed(bench, git):
+    chosen_by_hand(bench, git)
+    commit(git, "merged")
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        *(stopped, stopped_and_added, stopped_and_committed),
+        *(filled, chosen_by_hand, chosen_and_committed),
+    ],
+)
 def test_what_was_begun_goes_on_as_if_it_had_not_stopped(bench, git, half_done, way):
     way(bench, git)
     assert "<<<<<<<" not in (bench.folder / "a.lock.json").read_text()
@@ -279,6 +290,19 @@ def test_what_was_begun_goes_on_as_if_it_had_not_stopped(bench, git, half_done, 
     assert bench.prompts()[half_done:] == ["first by both", "middle by both"]
     assert "<<<<<<<" not in "".join(map(Path.read_text, bench.folder.glob("out/*")))
     assert bench.locked() == []
+
+
+@pytest.mark.parametrize("with_state", [True, False])
+def test_a_committed_merge_has_what_only_its_sides_had(bench, git, apart, with_state):
+    git("checkout", "-q", "--theirs", "out")
+    git("checkout", "-q", "HEAD~1", "--", "a.lock.json")
+    commit(git, "merged")
+    if not with_state:
+        bench.forget_answers()
+    before = asked(bench)
+    assert [one.calls for one in bench.statuses(FLOW)] == [0] * len(NAMES)
+    assert bench.run(FLOW).exit_code == 0
+    assert (files(bench), asked(bench), bench.locked()) == (apart["theirs"], before, [])
 
 
 def test_what_the_side_proves_that_the_lock_does_not_have_is_current(bench, git, half_done):
