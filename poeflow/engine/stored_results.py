@@ -31,9 +31,10 @@ from poeflow.planning.plan import Plan
 from poeflow.project.output_files import EditedError, file_bytes, text_digest
 from poeflow.store.answer_lines import CacheEntry
 from poeflow.store.lock.entries import LockEntry
+from poeflow.templates.scopes import VERDICT_ATTRIBUTES
 
-_IN_TEXT: Final = frozenset({"text", "status", "key", "all"})
-"""What a result has of which only the text is known."""
+_IN_TEXT: Final = frozenset({"text", "status", "key", "all", *VERDICT_ATTRIBUTES})
+"""What a result has of which only the text is known: it is judged by that."""
 _IN_NO_FILE: Final = frozenset({"usage", "reasoning", "used_default"})
 """What counts in no hash of its own, and is in no file."""
 
@@ -61,11 +62,13 @@ class StoredResults:
     ) -> InstanceOutcome | None:
         """Return an absent instance with its result if it is stored, else None.
 
-        An answer whose verdicts are read is judged again, without a call. If it `is_read` by
-        others, and they read the paths of its media alone, these are enough.
+        Whoever reads the verdicts judges it again: it is only returned if rules do. If it `is_read`
+        by others, and they read the paths of its media alone, these are enough.
         """
         entry = outcome.entry
-        if entry is None or (self.is_judged(step) and entry.accepted is None):
+        if entry is None:
+            return None
+        if self.is_judged(step) and entry.accepted is None and not self._is_judged_by_text(step):
             return None
         found = self.result(step, outcome.key, entry)
         found = found or (self._media_alone(step, outcome.key, entry) if is_read else None)
@@ -123,6 +126,15 @@ class StoredResults:
     def is_judged(self, step: str) -> bool:
         """Whether anything reads how the results of a step were judged."""
         return step in self._judged
+
+    def _is_judged_by_text(self, step: str) -> bool:
+        """Whether the text of a result of a step decides all verdicts: no model, function, price.
+
+        A default in place of the answer is not judged, and each turn has verdicts of its own.
+        """
+        spec = self._flow.steps[step]
+        is_alone = not self.has_samples(step) and spec.repeat is None
+        return is_alone and not spec.output.has_default and all(map(is_of_text, spec.expect))
 
     def has_samples(self, step: str) -> bool:
         """Whether each instance of a step has several answers."""

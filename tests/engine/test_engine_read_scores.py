@@ -132,3 +132,41 @@ def test_scores_need_expectations(bench):
     assert [str(problem) for problem in found.problems] == [
         'a.yaml:7:38: a result of step "say" has no "passed"; add expect: to say'
     ]
+
+
+JUDGED = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  say:
+    prompt: Announce a kettle
+    expect: [{contains: kettle}, {contains: teapot, level: score, weight: 3}]
+    output: {save: out/say.md}
+  score: {render: "{{ steps.say.score }} {{ steps.say.passed | tojson }}"}
+  read: {prompt: "Translate {{ steps.say.text }}"}
+"""
+
+
+def test_a_text_in_a_file_is_judged_by_rules_in_a_clone(bench):
+    bench.run(JUDGED)
+    bench.forget_answers()
+    before = bench.prompts()
+    changed = JUDGED.replace('render: "', 'render: "Score: ').replace("Translate", "Shorten")
+    states = {one.id: (one.state, one.calls) for one in bench.statuses(changed)}
+    assert states == {"say": ("fresh", 0), "score": ("stale", 0), "read": ("stale", 1)}
+    outcome = bench.run(changed)
+    assert outcome.results["score"].text == "Score: 0.25 false"
+    assert [one.split()[0] for one in bench.prompts()[len(before) :]] == ["Shorten"]
+    assert bench.locked() == []
+
+
+@pytest.mark.parametrize(
+    "expected",
+    ["judge: {model: GPT-5.2, rubric: Is it short?}, level: score", "max_cost: 1, level: score"],
+)
+def test_what_more_than_a_text_decides_is_asked_for_in_a_clone(bench, expected):
+    flow = JUDGED.replace("contains: teapot, level: score, weight: 3", expected)
+    assert bench.run(flow).exit_code == 0
+    bench.forget_answers()
+    states = bench.states(flow.replace("Translate", "Shorten"))
+    assert states["say"] == ("needed", ("read needs its answer, which is not here",))
