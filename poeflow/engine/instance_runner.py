@@ -11,7 +11,7 @@ from poeflow.client.messages import Message
 from poeflow.digest import Json
 from poeflow.engine.asking.asker import NotHere, ToBeAsked
 from poeflow.engine.flow_state import FlowState
-from poeflow.engine.lock_entries import LockProof, refuse_edited
+from poeflow.engine.lock_entries import LockProof
 from poeflow.engine.results import InstanceOutcome, StepResult, Unknown
 from poeflow.engine.run_state import StoppedError, side_by_side
 from poeflow.engine.saver import MOVES
@@ -412,8 +412,7 @@ class InstanceRunner:
             return self._report_absent(step, outcome, reader)
         if stored is not None:
             return stored
-        if outcome.entry is not None:
-            refuse_edited(context, outcome.entry)
+        self._flow.stored.refuse_replaced(step, outcome)
         began = self._run_state.elapsed()
         ready = self._absent.get(name) or await self._ready_again(step, outcome)
         if isinstance(ready, Unknown):
@@ -468,6 +467,7 @@ class InstanceRunner:
             stored = await self._judge_stored(step, outcome, may_ask=False)
             if stored is not None:
                 return outcome if isinstance(stored, Unknown) else stored
+            self._flow.stored.refuse_replaced(step, outcome)
             ready = self._absent.get(outcome.name)
             found = ready or await self._ready_again(step, outcome, may_ask=False)
             if not isinstance(found, Unknown):

@@ -18,6 +18,7 @@ from poeflow.engine.lock_entries import (
     LockProof,
     agrees,
     moved_text,
+    refuse_edited,
     whole_result,
 )
 from poeflow.engine.results import InstanceOutcome, StepResult
@@ -37,6 +38,7 @@ _IN_TEXT: Final = frozenset({"text", "status", "key", "all", *VERDICT_ATTRIBUTES
 """What a result has of which only the text is known: it is judged by that."""
 _IN_NO_FILE: Final = frozenset({"usage", "reasoning", "used_default"})
 """What counts in no hash of its own, and is in no file."""
+_SIDES: Final = 2
 
 
 class StoredResults:
@@ -81,6 +83,31 @@ class StoredResults:
         if entry.text is None or step in self._continued:
             return None
         return self._in_file(step, key, entry, entry.text) or self._in_cache(step, key, entry)
+
+    def refuse_replaced(self, step: str, outcome: InstanceOutcome) -> None:
+        """Raise `StepError` if an absent instance's answer would replace what a person decided.
+
+        That is an accepted file that was edited again, or a file that was chosen in a merge: the
+        stored answer is the other side's.
+        """
+        entry = outcome.entry
+        if entry is None:
+            return
+        refuse_edited(self._context, entry)
+        others = self._freshness.lock_update.candidates(outcome.name)
+        if len(others) < _SIDES or not entry.outputs or entry.request is None:
+            return
+        found = self._context.answers.locked(entry.request)
+        result = None if found is None else self._read(step, outcome.key, entry, *found)
+        if result is None or _has_made(result, entry):
+            return
+        if any(_has_made(result, one) for one in others):
+            path, name = next(iter(entry.outputs))[2:], outcome.name
+            message = (
+                f"{path} was chosen in a merge; the stored answer of {name} is the other side's"
+            )
+            hint = f"choose the other file, or have {name} asked again with --refresh"
+            raise StepError(message, hint=hint)
 
     def answer(self, step: str, key: str | None, entry: LockEntry) -> StepResult | None:
         """Return the result from an instance's stored answer, None if that has changed."""
@@ -413,6 +440,12 @@ def _is_complete(plan: Plan, step: str) -> bool:
     spec = plan.steps[step]
     is_judged = (bool(spec.expect) and spec.repeat is None) or step in plan.checked.judged
     return spec.kind == "model" and not is_judged and spec.output.media is None
+
+
+def _has_made(result: StepResult, entry: LockEntry) -> bool:
+    """Whether the result of a stored answer is that of an entry, or that of a sample in a file."""
+    own = short_hash(text_digest(file_bytes(result.text)))
+    return agrees(entry, result) or own in entry.outputs.values()
 
 
 def _request_of(entry: LockEntry) -> str | None:

@@ -118,6 +118,40 @@ def test_a_chosen_file_is_what_steps_below_see_whatever_answer_is_stored(bench, 
     assert files(bench) == apart["theirs"]
 
 
+@pytest.mark.parametrize(
+    ("below", "path"),
+    [
+        ("prompt: 'used {{ steps.one.usage.total_tokens }}'", "out/one.md"),
+        ("prompt: 'thought {{ steps.one.reasoning }}'", "out/one.md"),
+        ("prompt: go on, history: one", "out/one.md"),
+        ("prompt: 'of {{ steps.some.all | length }}'", "out/some-1.md"),
+    ],
+)
+def test_a_chosen_file_stays_if_a_step_needs_more_of_its_answer(bench, git, apart, below, path):
+    git("checkout", "-q", "--theirs", "out")
+    before, name = asked(bench), path[4:-3].partition("-")[0]
+    more = f"{FLOW}  read: {{{below}}}\n"
+    message = f"{path} was chosen in a merge; the stored answer of {name} is the other side's"
+    planned = {one.id: one for one in bench.statuses(more)}
+    assert (planned["read"].reasons, planned["read"].calls) == ((message,), 0)
+    outcome = bench.run(more)
+    assert str(outcome.failures["read"]) == (
+        f"{message}; choose the other file, or have {name} asked again with --refresh"
+    )
+    assert (files(bench), asked(bench)) == (apart["theirs"], before)
+    git("checkout", "-q", "--ours", "out")
+    assert bench.run(more).exit_code == 0
+    assert (files(bench), asked(bench)) == (apart["ours"], before + 1)
+
+
+def test_what_is_shown_of_a_chosen_file_is_never_the_other_answer(bench, git, apart):
+    git("checkout", "-q", "--theirs", "out")
+    shown = f"{FLOW}outputs: {{one: '{{{{ steps.one.usage.total_tokens }}}}'}}\n"
+    outcome = bench.run(shown)
+    assert (outcome.outputs, outcome.missing) == ({}, ("one",))
+    assert files(bench) == apart["theirs"]
+
+
 @pytest.mark.parametrize("chosen", ["ours", "theirs", "none"])
 def test_the_same_request_in_other_words_is_current_by_the_side_too(bench, git, apart, chosen):
     if chosen != "none":
