@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -15,6 +15,7 @@ from poeflow.engine.lock_entries import Accepting, LockProof
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.recipe import BEYOND_JUDGING, Recipe, Recipes, decides_more, read_parts
 from poeflow.engine.results import InstanceOutcome, StepResult
+from poeflow.engine.step_state import StepOutcome
 from poeflow.flowfile.model import Step
 from poeflow.flowfile.step_settings import judges_of, samples_of
 from poeflow.lazy_pattern import lazy_pattern
@@ -30,13 +31,6 @@ _NOT_STEPS: Final = lazy_pattern(r"\b(?:inputs|file|read|glob|include|import|fro
 """In the outputs of a used flow: they show more than the results of its steps."""
 
 
-class HashedOutcome(Protocol):
-    """How a step ended, as far as others see it."""
-
-    def digest(self, attribute: str | None, *, is_old: bool = False) -> str | None:
-        """Return the hash of what another step sees, if known; `is_old` makes that of version 1."""
-
-
 class Freshness:
     """Compares the instances of one flow with the lock. `name` turns ids into the lock's names."""
 
@@ -45,7 +39,7 @@ class Freshness:
         plan: Plan,
         context: RunContext,
         lock_update: LockUpdate,
-        outcomes: Mapping[str, HashedOutcome],
+        outcomes: Mapping[str, StepOutcome],
         *,
         name: Callable[[str], str],
         attachments: AttachmentReader,
@@ -244,13 +238,20 @@ class Freshness:
             paths = older_paths(written, self._plan.file.path, now=now, then=then)
             before = self._recipes.saving_to(instance.step, recipe, paths)
             if any(self._entry_if_same(instance, upstream, entry, one) for one in before):
-                whole = self.with_current_recipe(instance, upstream, entry)
-                for path, found in ((now, lock_entries.with_path(whole, then, now)), (then, entry)):
-                    looks = self.looks(found)
-                    if path in looks and set(looks.values()) == {"same"}:
-                        stale = self.reasons(instance, upstream)
-                        return LockProof(found, stale=stale, moved_from=path)
+                found = self._proof_of_moved(instance, upstream, entry)
+                if found is not None:
+                    return found
         return None
+
+    def _proof_of_moved(
+        self, instance: StepInstance, upstream: InstanceOutcome | None, entry: LockEntry
+    ) -> LockProof | None:
+        """Return the proof of an instance by its text at its old path, or moved to the new one."""
+        whole = self.with_current_recipe(instance, upstream, entry)
+        found = lock_entries.proof_of_moved(self._context, instance, entry, whole)
+        if found is None:
+            return None
+        return msgspec.structs.replace(found, stale=self.reasons(instance, upstream))
 
     def answered_proof(
         self,
@@ -268,7 +269,9 @@ class Freshness:
         entry = self.matching_entry(instance, upstream)
         if entry is None or self.recipe(instance, upstream) is None:
             return None
-        if lock_entries.misfits(self._plan, self._context, instance, entry):
+        is_moved = lock_entries.moved_text(entry, instance) is not None
+        misfits = lock_entries.misfits(self._plan, self._context, instance, entry)
+        if len(misfits) > int(is_moved) or (is_moved and self._context.trial_tree is not None):
             return None
         changed = self._changed_parts(instance, upstream, entry, reads)
         spec = self._steps[instance.step]
@@ -277,6 +280,8 @@ class Freshness:
             if result is None:
                 return None
             entry = self._entry_judged_again(instance, upstream, entry, result)
+        if is_moved:
+            return self._proof_of_moved(instance, upstream, entry)
         proof = lock_entries.proof_of_files(self._context, instance, entry, takes_sides=True)
         if proof is None or spec.kind != "flow" or spec.repeat is None:
             return proof

@@ -120,8 +120,7 @@ class InstanceRunner:
         work = self._input(ready)
         result = await self._steps.run(work)
         if isinstance(result, NotHere):
-            proof = self._proof_of_answered(ready, work)
-            if proof is not None:
+            if (proof := self._proof_of_answered(ready, work)) is not None:
                 return await self._current(ready, proof)
             result = await self._steps.run(msgspec.structs.replace(work, ask="always"))
         match result:
@@ -230,9 +229,10 @@ class InstanceRunner:
 
     async def _current(self, ready: Ready, proof: LockProof) -> InstanceOutcome:
         """Return the outcome of an instance that the lock proves; its files lose their marks."""
+        flow, instance = self._flow, ready.instance
         for name, one in {ready.name: proof, **proof.turns}.items():
             await self._run_state.saver.take_sides(name, one)
-        return self._flow.current(ready.instance, proof)
+        return await flow.moved(instance, ready.upstream, proof) or flow.current(instance, proof)
 
     async def _proof_without_answer(self, ready: Ready) -> LockProof | None:
         """Return the proof of an instance that is current whatever answer is stored, else None."""

@@ -325,6 +325,24 @@ def moved_text(entry: LockEntry, instance: StepInstance) -> str | None:
     return texts[0] if len(texts) == 1 else None
 
 
+def proof_of_moved(
+    context: RunContext, instance: StepInstance, entry: LockEntry, whole: LockEntry
+) -> LockProof | None:
+    """Return the proof by a text that is as an entry has it, at its old path or the new one.
+
+    `whole` is the entry with the current recipe. None if the text is at neither path, or another
+    file of the entry is not as it was.
+    """
+    then, now = moved_text(entry, instance), instance.save
+    if then is None or now is None:
+        return None
+    for path, found in ((now, with_path(whole, then, now)), (then, entry)):
+        looks = looks_of(context, found)
+        if path in looks and set(looks.values()) == {"same"}:
+            return LockProof(found, moved_from=path)
+    return None
+
+
 def with_path(entry: LockEntry, then: str, now: str) -> LockEntry:
     """Return an entry whose file at `then` is at `now`."""
     outputs = {now if path == then else path: one for path, one in entry.outputs.items()}

@@ -236,7 +236,7 @@ class StepRunner:
         locked, spec = work.locked, self._steps[work.step]
         if locked is None or self._has_other_tools(work.step, locked):
             return None
-        found = self._stored.text_to_judge(work.step, locked)
+        found = self._stored.text_to_judge(work.step, locked, work.instance.save)
         if found is None:
             return None
         verdicts = self._expectations(work).verdicts(found)

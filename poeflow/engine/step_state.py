@@ -11,7 +11,7 @@ from poeflow.client.messages import Message
 from poeflow.digest import Json, sha256_of_json
 from poeflow.engine.asking.request import AskPolicy, OlderAnswer, TakenAnswers
 from poeflow.engine.asking.turns import Turns
-from poeflow.engine.lock_entries import LockProof, digest_of, old_digest_of
+from poeflow.engine.lock_entries import LockProof, digest_of, moved_text, old_digest_of
 from poeflow.engine.results import UNJUDGED, InstanceOutcome, Status, StepResult
 from poeflow.events import Purpose
 from poeflow.flowfile.model import Expectation
@@ -72,8 +72,9 @@ class StepInput(msgspec.Struct, frozen=True, kw_only=True):
     def policy(self, settings: Settings) -> AskPolicy:
         """Return whether its request may be sent, if that is made with `settings`."""
         is_first = self.sample == 0 and settings is self.instance.settings
-        outputs = () if self.locked is None else self.locked.outputs
-        is_placed = self.target is None or self.target in outputs
+        entry, target = self.locked, self.target
+        is_placed = target is None or (entry is not None and target in entry.outputs)
+        is_placed |= entry is not None and moved_text(entry, self.instance) is not None
         is_held_back = is_first and is_placed and self.ask == "unless answered"
         return AskPolicy(
             may_send=self.ask != "never",

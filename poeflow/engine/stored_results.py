@@ -252,11 +252,11 @@ class StoredResults:
         )
         raise StepError(message, hint="`poeflow accept` it again, or replace it with --force")
 
-    def text_to_judge(self, step: str, entry: LockEntry) -> Reading | None:
+    def text_to_judge(self, step: str, entry: LockEntry, save: str | None) -> Reading | None:
         """Return the text of an entry, if rules can judge it again; an empty one if none do.
 
-        None if a model or a function judges, or anything reads the verdicts, or what is judged is
-        more than a text in a file.
+        A user may have moved it to `save`, where its step saves now. None if a model or a function
+        judges, or anything reads the verdicts, or what is judged is more than a text in a file.
         """
         spec = self._flow.steps[step]
         if samples_of(spec).count > 1 or spec.repeat is not None or self.is_judged(step):
@@ -266,7 +266,7 @@ class StoredResults:
         is_final = not spec.output.repair and not spec.output.has_default
         if not is_final or not all(map(is_of_text, spec.expect)):
             return None
-        for path in entry.outputs:
+        for path in (*entry.outputs, *(() if save is None else (save,))):
             text = self._context.files.text(path, entry.text or "")
             if text is not None:
                 reading = read(of_file(spec.output), text, self._schemas.compiled(step))

@@ -206,3 +206,75 @@ def test_two_texts_that_change_places_are_never_taken_for_each_other(origin):
     assert said.endswith("A")
     assert clone.text("o/a.md").strip().endswith(f"T {said}")
     assert clone.asked <= 2
+
+
+BY_INPUT = """\
+poeflow: 1
+inputs: {month: {default: may}}
+steps:
+  a:
+    model: GPT-5.2
+    prompt: A
+    expect: [{not_contains: "{{ inputs.month }}"}]
+    output: {save: "o/{{ inputs.month }}.md"}
+  t: {model: GPT-5.2, prompt: "T {{ steps.a.text }}", output: {save: o/t.md}}
+"""
+BY_INPUT_MOVED = ("stale", ["input month changed", "it writes o/june.md now"])
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_a_text_goes_to_the_path_that_an_input_gives_it_without_a_request(origin, is_moved):
+    clone = origin(BY_INPUT).clone()
+    clone.edit("a.yaml", "default: may", "default: june")
+    if is_moved:
+        clone.git("mv", "o/may.md", "o/june.md")
+    assert clone.states() == {"a": BY_INPUT_MOVED, "t": ("fresh", [])}
+    code, said = clone("run", "--prune-outputs")
+    assert (code, clone.text("o/june.md"), clone.asked) == (0, "[1] A\n", 0), said
+    assert ("o/june.md has the text of o/may.md" in said) != is_moved
+    assert not (clone.desk.folder / "o/may.md").exists()
+    assert clone("run", "--locked")[0] == 0
+    clone.edit("a.yaml", "T {{", "U {{")
+    assert clone("run")[0] == 0
+    assert (clone.text("o/t.md"), clone.asked) == ("[3] U [1] A\n", 1)
+
+
+def test_what_it_is_expected_to_be_by_that_input_is_judged_first(origin):
+    clone = origin(BY_INPUT).clone()
+    clone.edit("a.yaml", "default: may", "default: A")
+    assert clone("run")[0] == 1
+    assert not (clone.desk.folder / "o/A.md").exists()
+    assert clone.asked == 0
+
+
+def test_a_text_that_a_person_edited_does_not_go_to_the_path_of_an_input(origin):
+    clone = origin(BY_INPUT).clone()
+    clone.edit("a.yaml", "default: may", "default: june")
+    clone.write("o/may.md", "Mine\n")
+    assert clone("run")[0] == 0
+    assert (clone.text("o/may.md"), clone.text("o/june.md")) == ("Mine\n", "[3] A\n")
+
+
+def test_a_text_of_a_row_goes_to_the_path_that_the_row_gives_it(origin):
+    rows = "[{id: 1, to: b}, {id: 2, to: c}]"
+    flow = LOOP.replace("for_each: [b, c]", f"for_each: {{in: {rows}, key: item.id}}")
+    flow = flow.replace("{{ item }}", "{{ item.id }}").replace("{{ key }}", "{{ item.to }}")
+    clone = origin(flow.replace("format: json, ", "")).clone()
+    clone.edit("a.yaml", "to: c", "to: d")
+    assert clone("run", "--prune-outputs")[0] == 0
+    assert (clone.text("o/d.md"), clone.asked) == ("[2] 2\n", 0)
+    assert clone("run", "--locked")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("flow", "change"),
+    [(TWO, ("o/a.md", "o/b.md")), (BY_INPUT, ("default: may", "default: b"))],
+)
+def test_a_trial_takes_no_text_to_another_path(origin, flow, change):
+    with_alias = flow.replace("steps:", "models: {other: {model: GPT-5.2}}\nsteps:")
+    clone = origin(with_alias).clone()
+    clone.edit("a.yaml", *change)
+    code, said = clone("run", "--model", "other=Claude-Sonnet-4.5")
+    assert (code, clone.asked) == (0, 2), said
+    assert not (clone.desk.folder / "o/b.md").exists()
+    assert "has the text of" not in said
