@@ -381,6 +381,55 @@ def test_a_page_loses_its_marks_when_what_it_shows_was_accepted(bench, git, half
     assert (asked(bench), bench.locked()) == (half_done, [])
 
 
+LINES = """\
+- {answer: {template: "{{ prompt }}, version {{ nth }}\\n\\nin the middle\\n\\nthe end"}}
+"""
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+def test_an_accepted_edit_of_either_side_is_what_an_answer_is_merged_into(
+    bench, git, scripted, side
+):
+    scripted(LINES)
+    flow = f"{BASE}  one: {{prompt: one, output: {{save: out/one.md}}}}\n"
+    bench.write(".gitignore", ".poeflow/\nrules.yaml\n")
+    assert bench.run(flow).exit_code == 0
+    commit(git, "base")
+
+    def changed(name: str) -> str:
+        text = flow.replace("prompt: one", f"prompt: one by {name}")
+        assert bench.run(text).exit_code == 0
+        commit(git, f"by {name}")
+        return text
+
+    def edited(text: str) -> None:
+        path = bench.folder / "out/one.md"
+        path.write_text(path.read_text().replace("the end", "my own end"))
+        bench.accept(text)
+        commit(git, "edited")
+
+    git("checkout", "-qb", "theirs")
+    texts = {"theirs": changed("them")}
+    if side == "theirs":
+        edited(texts["theirs"])
+    git("checkout", "-q", "main")
+    texts["ours"] = changed("us")
+    if side == "ours":
+        edited(texts["ours"])
+    merge(git)
+    git("checkout", "-q", f"--{side}", "out")
+    commit(git, "merged")
+    bench.forget_answers()
+    before, other = asked(bench), texts["ours" if side == "theirs" else "theirs"]
+    worded = other.replace("prompt: one by us", "prompt: 'one by us{# in a word #}'")
+    worded = worded.replace("prompt: one by them", "prompt: 'one by them{# in a word #}'")
+    assert bench.run(worded, merge_edits=True).exit_code == 0
+    [prompt] = bench.prompts()[before:]
+    found = (bench.folder / "out/one.md").read_text()
+    assert found == f"{prompt}, version {before + 1}\n\nin the middle\n\nmy own end\n"
+    assert bench.locked() == []
+
+
 AGAIN = f"""{BASE}\
   draft:
     use: turn.yaml

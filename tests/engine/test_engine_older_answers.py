@@ -169,6 +169,16 @@ NUMBERED = """\
 """
 
 
+def test_the_end_of_an_older_conversation_does_not_answer_its_first_request(bench, branches):
+    flow = FLOW.replace("on otters}", "on otters, output: {format: json, repair: 1}}")
+    flow = flow.replace("steps.a.text", "steps.a.data.a")
+    asked = branches(flow, rules=CORRECTED)
+    expected = "expect: [{that: output.data.a > 1}]"
+    more = flow.replace("prompt: on otters,", f"prompt: on otters, {expected},")
+    assert bench.run(more).exit_code == 0
+    assert asked() == ["page of 2"]
+
+
 def test_an_answer_in_a_format(bench, git, branches):
     """Of its result the history has no answer, word for word."""
     flow = FLOW.replace("on otters}", "on otters, output: {format: json}}")
