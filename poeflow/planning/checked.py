@@ -16,11 +16,13 @@ Ancestors = tuple[str, ...]
 class Uses(msgspec.Struct, frozen=True, kw_only=True):
     """The inputs, attributes of steps, and names such as `item` that the texts of a step use.
 
-    The attribute is None if a text uses the whole step.
+    The attribute is None if a text uses the whole step. `pictured` are the steps of whose `.all`
+    only the media are used.
     """
 
     inputs: frozenset[str] = frozenset()
     steps: frozenset[tuple[str, str | None]] = frozenset()
+    pictured: frozenset[str] = frozenset()
     names: frozenset[str] = frozenset()
 
 

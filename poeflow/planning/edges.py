@@ -39,6 +39,14 @@ _SHOWN: Final = 8
 _STEP: Final = lazy_pattern(r"\bsteps\W+(\w+)(?!\W+status\b)\b")
 """A step in an output, for more than its status: the lock has the status."""
 _ANY_STEP: Final = lazy_pattern(r"\bsteps\b(?:\W+(\w+))?")
+_STEPS: Final = lazy_pattern(r"\bsteps\b")
+_ATTRIBUTE_OF_STEP: Final = lazy_pattern(r"\bsteps\.(\w+)\.(\w+)\b")
+_MEDIA_OF_ALL: Final = lazy_pattern(
+    r"\bsteps\.(\w+)\.all\s*\|\s*map\(\s*attribute\s*=\s*(?:'media'|\"media\")\s*\)"
+)
+_OTHER_FILE: Final = lazy_pattern(r"\b(?:include|import|extends|from)\b")
+"""In a template: it is more than its own text."""
+_OF_MEDIA: Final = frozenset({"media", "status"})
 _OWN_RESULTS: Final = frozenset({"previous", "carry"})
 """Names by which a step reads results of its own."""
 _ATTRIBUTE: Final = lazy_pattern(
@@ -86,13 +94,41 @@ def _uses(file: FlowFile, step: str, found: list[TemplateFinding]) -> Uses:
     if any(finding.is_open for finding in found):
         inputs = set(file.flow.inputs)
     names = {r.name for r in references if r.kind == "name"}
+    wide = {name for finding in found for name in _read_widely(file, finding)}
     steps = {(r.name, r.attribute) for r in references if r.kind == "step"}
     if any(finding.is_unknown for finding in found):
         source = chained_to(file.flow, step)
         needs = {*file.flow.steps[step].needs, *(name for name, _ in steps)}
         steps |= {(name, None) for name in needs | ({source} if source is not None else set())}
         names |= names_of(file.flow, step) - {"source"}
-    return Uses(inputs=frozenset(inputs), steps=frozenset(steps), names=frozenset(names))
+    return Uses(
+        inputs=frozenset(inputs),
+        steps=frozenset(steps),
+        pictured=frozenset(name for name, attribute in steps if attribute == "all") - wide,
+        names=frozenset(names),
+    )
+
+
+def _read_widely(file: FlowFile, finding: TemplateFinding) -> frozenset[str]:
+    """Return the steps of whose `.all` a text uses more than the media.
+
+    Whatever its own words do not show counts as more.
+    """
+    read = frozenset(r.name for r in finding.references if r.attribute == "all")
+    node = file.document.node(finding.site.path) if read else None
+    text = None if node is None else node.data
+    if not isinstance(text, str) or _OTHER_FILE.search(text):
+        return read
+    named, media = _ATTRIBUTE_OF_STEP.findall(text), _MEDIA_OF_ALL.findall(text)
+    if len(_STEPS.findall(text)) > len(named):
+        return read
+    return frozenset(name for name in read if not _takes_media(name, named, media))
+
+
+def _takes_media(step: str, named: Sequence[tuple[str, str]], media: Sequence[str]) -> bool:
+    """Whether all that a text names of a step, with attributes, is `media` of all its results."""
+    own = [attribute for name, attribute in named if name == step]
+    return {"all"} <= {*own} <= {"all", *_OF_MEDIA} and own.count("all") == media.count(step)
 
 
 def chains(file: FlowFile, found: Iterable[TemplateFinding]) -> dict[str, str]:
@@ -370,13 +406,15 @@ class ReadAttributes:
         """Whether all that is read of a step's results are the paths of its media."""
         named = [one for path, one in self._readers(step) if not path]
         is_whole = len(named) < len(self._readers(step))
-        return bool(named) and not is_whole and frozenset().union(*named) <= {"media", "status"}
+        return bool(named) and not is_whole and frozenset().union(*named) <= _OF_MEDIA
 
     def _readers(self, step: str) -> list[tuple[KeyPath, frozenset[str]]]:
         """Return the attributes that each reader names, with its place if it reads all."""
         found: list[tuple[KeyPath, frozenset[str]]] = []
         for reader, uses in self._checked.uses.items():
             named = {attribute for name, attribute in uses.steps if name == step}
+            if step in uses.pictured:
+                named = (named - {"all"}) | {"media"}
             is_fed = self._checked.chains.get(reader) == step and "source" in uses.names
             is_own = reader == step and not uses.names.isdisjoint(_OWN_RESULTS)
             is_whole = is_fed or is_own or not named.isdisjoint({None, "all"})

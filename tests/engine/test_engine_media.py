@@ -2,6 +2,8 @@
 
 import base64
 
+import pytest
+
 from poeflow.answers.media_links import edited_media
 from poeflow.events import FileWritten
 
@@ -156,3 +158,58 @@ def test_an_accepted_picture_is_not_pruned_when_its_step_is_gone(bench):
     bench.accept(flow)
     bench.run(HEAD + "  say: {render: x}\n", prune_outputs=True)
     assert (bench.folder / name).read_bytes() == base64.b64decode(PIXEL)
+
+
+LOOP = f"""{HEAD}\
+  draw:
+    for_each: [otter, owl]
+    model: GPT-Image-1
+    prompt: "an {{{{ item }}}}"
+    output: {{media: out/pictures}}
+  album: {{model: GPT-5.2, prompt: %s, attachments: [{{from: "%s"}}]}}
+"""
+MEDIA = "steps.draw.all | map(attribute='media') | flatten"
+
+
+def calls_in_clone(bench, flow: str) -> dict[str, int]:
+    """Run a flow, change its prompt, and return the requests that a clone plans."""
+    bench.write("more.md", "describe {{ steps.draw.all | map(attribute='text') | join }}")
+    assert bench.run(flow).exit_code == 0
+    bench.forget_answers()
+    bench.write("more.md", "tell of {{ steps.draw.all | map(attribute='text') | join }}")
+    return {one.id: one.calls for one in bench.statuses(flow.replace("describe", "tell of"))}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "attached"),
+    [
+        ("describe", MEDIA),
+        ("describe", f"{{{{ {MEDIA} }}}}"),
+        (f'"describe {{{{ {MEDIA} | length }}}}, {{{{ steps.draw.status }}}}"', MEDIA),
+    ],
+)
+def test_a_clone_has_the_pictures_of_a_loop_in_their_files(bench, prompt, attached):
+    flow = LOOP % (prompt, attached)
+    assert calls_in_clone(bench, flow) == {"draw[otter]": 0, "draw[owl]": 0, "album": 1}
+    before = bench.simulator.requests[-1].json["messages"][-1]["content"][1:]
+    asked = len([one for one in bench.simulator.requests if one.json])
+    assert bench.run(flow.replace("describe", "tell of")).exit_code == 0
+    assert bench.simulator.requests[-1].json["messages"][-1]["content"][1:] == before
+    assert len([one for one in bench.simulator.requests if one.json]) == asked + 1
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        '"describe {{ steps.draw.all | length }}"',
+        "\"describe {{ steps.draw.all | map(attribute='text') | join }}\"",
+        "\"describe {% set all = steps.draw.all %}{{ all | map(attribute='text') | join }}\"",
+        '"describe {{ steps.draw.all[0].text }}"',
+        "\"describe {{ steps.draw['otter'].text }}\"",
+        "\"describe {% include 'more.md' %}\"",
+        "{file: more.md}",
+    ],
+)
+def test_whoever_may_read_more_of_them_has_them_drawn_again(bench, prompt):
+    found = calls_in_clone(bench, LOOP % (prompt, MEDIA))
+    assert found == {"draw[otter]": 1, "draw[owl]": 1, "album": 0}
