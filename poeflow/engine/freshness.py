@@ -13,11 +13,17 @@ from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.engine.lock_entries import Accepting, LockProof
 from poeflow.engine.lock_update import LockUpdate
-from poeflow.engine.recipe import BEYOND_JUDGING, Recipe, Recipes, decides_more, read_parts
+from poeflow.engine.recipe import (
+    BEYOND_JUDGING,
+    HashedOutcome,
+    Recipe,
+    Recipes,
+    decides_more,
+    is_called,
+    read_parts,
+)
 from poeflow.engine.results import InstanceOutcome, StepResult
-from poeflow.engine.step_state import StepOutcome
-from poeflow.flowfile.model import Step
-from poeflow.flowfile.step_settings import judges_of, samples_of
+from poeflow.flowfile.step_settings import samples_of
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan, prepare
@@ -39,7 +45,7 @@ class Freshness:
         plan: Plan,
         context: RunContext,
         lock_update: LockUpdate,
-        outcomes: Mapping[str, StepOutcome],
+        outcomes: Mapping[str, HashedOutcome],
         *,
         name: Callable[[str], str],
         attachments: AttachmentReader,
@@ -60,7 +66,7 @@ class Freshness:
             name for name, spec in plan.steps.items() if spec.runs_always or spec.kind == "flow"
         )
         """The steps whose recipes do not decide their results."""
-        self._called = frozenset(name for name, spec in plan.steps.items() if _is_called(spec))
+        self._called = frozenset(name for name, spec in plan.steps.items() if is_called(spec))
         self._computed: dict[tuple[str, str | None], Recipe | None] = {}
         self._recipes = Recipes(plan, attachments, given=given, origins=origins)
 
@@ -490,9 +496,3 @@ class Freshness:
         values = {**self._plan.early_values(), **names}
         ready, problems = prepare(self._plan, instance, values)
         return instance if problems else ready
-
-
-def _is_called(step: Step) -> bool:
-    """Whether a step runs a command, or functions judge its text, or models one it renders."""
-    is_judged = step.kind == "render" and bool(judges_of(step))
-    return step.kind == "command" or is_judged or any(one.call for one in step.expect)

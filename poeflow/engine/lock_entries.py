@@ -23,14 +23,13 @@ from poeflow.engine.asking.programs import changed_variables
 from poeflow.engine.asking.request import messages_by_hash, messages_in
 from poeflow.engine.recipe import SERVER, Recipe
 from poeflow.engine.results import StepResult
-from poeflow.errors import StepError
 from poeflow.flowfile.loops import carry_of, continues_itself
 from poeflow.flowfile.model import Flow, Output
 from poeflow.flowfile.step_settings import samples_of
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
-from poeflow.project.output_files import EDITED, EditedError, Look
+from poeflow.project.output_files import EDITED, Look
 from poeflow.redact import visible
 from poeflow.store.lock.entries import Before, LockEntry
 from poeflow.templates.scopes import VERDICT_ATTRIBUTES
@@ -360,17 +359,6 @@ def looks_of(context: RunContext, entry: LockEntry) -> dict[str, Look]:
     if not entry.untracked:
         return found
     return {path: look for path, look in found.items() if look != "missing"}
-
-
-def refuse_edited(context: RunContext, entry: LockEntry) -> None:
-    """Raise `StepError` if an accepted file was edited again: its new text is not accepted."""
-    if entry.accepted is None:
-        return
-    path = entry.accepted.path
-    if context.files.look(path) == "marked":
-        raise EditedError(path, "marked")
-    message = f"{path} was edited since it was accepted"
-    raise StepError(message, hint="`poeflow accept` it again, or run with --force")
 
 
 def proof_of_files(

@@ -132,6 +132,13 @@ class SharedRecipe(NamedTuple):
     is_read_alone: bool
 
 
+class HashedOutcome(Protocol):
+    """How a step ended, as far as others see it."""
+
+    def digest(self, attribute: str | None, *, is_old: bool = False) -> str | None:
+        """Return the hash of what another step sees, if known; `is_old` makes that of version 1."""
+
+
 class ResultHashes(Protocol):
     """Returns the hash of another step's result, None if that is not known yet."""
 
@@ -439,6 +446,12 @@ def _outputs_in(checked: Checked) -> Json:
     """Return what a flow says of its outputs, else the steps whose texts they are."""
     node = checked.file.document.node(("outputs",))
     return node.data if node is not None else [*last_steps(checked)]
+
+
+def is_called(step: Step) -> bool:
+    """Whether a step runs a command, or functions judge its text, or models one it renders."""
+    is_judged = step.kind == "render" and bool(judges_of(step))
+    return step.kind == "command" or is_judged or any(one.call for one in step.expect)
 
 
 def _is_newer(part: str) -> bool:

@@ -18,7 +18,6 @@ from poeflow.engine.lock_entries import (
     LockProof,
     agrees,
     moved_text,
-    refuse_edited,
     whole_result,
 )
 from poeflow.engine.results import InstanceOutcome, StepResult
@@ -32,10 +31,7 @@ from poeflow.planning.plan import Plan
 from poeflow.project.output_files import EditedError, file_bytes, text_digest
 from poeflow.store.answer_lines import CacheEntry
 from poeflow.store.lock.entries import LockEntry
-from poeflow.templates.scopes import VERDICT_ATTRIBUTES
 
-_IN_TEXT: Final = frozenset({"text", "status", "key", "all", *VERDICT_ATTRIBUTES})
-"""What a result has of which only the text is known: it is judged by that."""
 _IN_NO_FILE: Final = frozenset({"usage", "reasoning", "used_default"})
 """What counts in no hash of its own, and is in no file."""
 _SIDES: Final = 2
@@ -93,7 +89,8 @@ class StoredResults:
         entry = outcome.entry
         if entry is None:
             return
-        refuse_edited(self._context, entry)
+        if entry.accepted is not None:
+            self._context.files.refuse_accepted(entry.accepted.path)
         others = self._freshness.lock_update.candidates(outcome.name)
         if len(others) < _SIDES or not entry.outputs or entry.request is None:
             return
@@ -302,7 +299,7 @@ class StoredResults:
             if whole is not None:
                 return whole
         is_plain = output.format in (None, "text") and not output.schema and not output.one_of
-        return alone if is_plain and self._reads.of(step) <= _IN_TEXT else None
+        return alone if is_plain and self._reads.is_text_alone(step) else None
 
     def _media_alone(self, step: str, key: str | None, entry: LockEntry) -> StepResult | None:
         """Return a result with nothing but its one media file, if others read no more than that."""

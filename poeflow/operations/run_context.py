@@ -56,19 +56,12 @@ async def run_context(
             await connections.open(stack, has_answers=has_answers)
         else:
             connections.note_servers()
-        ledger = workspace.ledger()
+        ledger, own = workspace.ledger(), (project, workspace, checked.file.path, options)
         context = _context(
             project,
             workspace,
             ledger=ledger,
-            files=output_files(
-                project,
-                workspace,
-                checked.file.path,
-                options,
-                lock_update=lock_update,
-                ledger=ledger,
-            ),
+            files=output_files(*own, lock_update=lock_update, ledger=ledger),
             connections=connections,
             options=options,
             budget=budget,

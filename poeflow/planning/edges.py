@@ -46,6 +46,8 @@ _MEDIA_OF_ALL: Final = lazy_pattern(
 )
 _OTHER_FILE: Final = lazy_pattern(r"\b(?:include|import|extends|from)\b")
 """In a template: it is more than its own text."""
+_IN_TEXT: Final = frozenset({"text", "status", "key", "all", *VERDICT_ATTRIBUTES})
+"""What a result has of which only the text is known: it is judged by that."""
 _OF_MEDIA: Final = frozenset({"media", "status"})
 _OWN_RESULTS: Final = frozenset({"previous", "carry"})
 """Names by which a step reads results of its own."""
@@ -401,6 +403,10 @@ class ReadAttributes:
             found |= {word for path, _ in readers if path for word in self._words(path)}
             self._found[step] = frozenset(found)
         return self._found[step]
+
+    def is_text_alone(self, step: str) -> bool:
+        """Whether the text of a step's results decides all that is read of them."""
+        return self.of(step) <= _IN_TEXT
 
     def is_media_alone(self, step: str) -> bool:
         """Whether all that is read of a step's results are the paths of its media."""

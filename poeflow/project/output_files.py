@@ -168,6 +168,13 @@ class OutputFiles:
         if look in EDITED:
             raise EditedError(target, look, keep=self._keep)
 
+    def refuse_accepted(self, target: str) -> None:
+        """Raise `StepError`: an accepted file was edited again, and that text is not accepted."""
+        if self.look(target) == "marked":
+            raise EditedError(target, "marked")
+        message = f"{target} was edited since it was accepted"
+        raise StepError(message, hint="`poeflow accept` it again, or run with --force")
+
     def read(self, target: str) -> bytes:
         """Return the bytes of a file. Raises `FileProblem`."""
         return self._tree.peek(target, limit=MAX_BYTES)
