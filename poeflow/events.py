@@ -180,9 +180,9 @@ class StepFinished(_Event, frozen=True, kw_only=True, tag="step_finished"):
 class StepFailed(_Event, frozen=True, kw_only=True, tag="step_failed"):
     """`error_class` is the exit class of RELIABILITY: failed, account, transient, ...
 
-    `is_tolerated` if the step has `continue_on_error`, `is_told` if it uses a flow in which a step
-    failed, which was already reported and counted. Tokens and cost are as in `StepFinished`, and so
-    are score and verdicts if it failed by its expectations.
+    `is_tolerated` if the step has `continue_on_error`, or one that uses its flow; `is_told` if it
+    uses a flow in which a step failed, which was already reported and counted. Tokens and cost are
+    as in `StepFinished`, and so are score and verdicts if it failed by its expectations.
     """
 
     step: str

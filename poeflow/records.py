@@ -143,7 +143,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     instance with an answer; `model` is the name by which the server said that it answered,
     `response_id` the name of that answer, `answered_by` a fallback model; tokens are those of all
     its requests in this run, or of its cached answer. `reason` says why it failed or was skipped;
-    if it `is_tolerated`, its step has `continue_on_error`.
+    if it `is_tolerated`, its step has `continue_on_error`, or one that uses its flow.
     `request` is its first request, or its command, None for a render step. `files` are the written
     files, by project path with their hashes; `verdicts` the results of its expectations. `unread`
     is why its `answer` could not be read, if `text` is the default that stands in its place.

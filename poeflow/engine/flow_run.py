@@ -294,11 +294,12 @@ class FlowRun:
 
     async def _turn(self, work: StepInput, turns: FlowTurns) -> "FlowOutputs | NoResult":
         """Run the flow that an instance uses once; return its outputs. Raises `PoeflowError`."""
-        flow, instance = self.state, work.instance
-        written = dict(flow.plan.steps[instance.step].with_ or {})
+        flow, instance, spec = self.state, work.instance, self.state.plan.steps[work.step]
+        if spec.continue_on_error:
+            flow.run_state.tolerate(work.name)
         texts = flow.plan.texts
         with texts.reader.recording(work.reads):
-            given = texts.value(("steps", instance.step, "with"), written, turns.values)
+            given = texts.value(("steps", work.step, "with"), dict(spec.with_ or {}), turns.values)
         planner = flow.run_state.planner
         prefix = f"{work.name}{turns.mark}/"
         plan = planner.plan(

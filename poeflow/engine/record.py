@@ -73,8 +73,7 @@ def record_of(
             return msgspec.structs.replace(record, reason=outcome.reason)
         case "failed" | "tolerated":
             failure = _record_of_failure(record, outcome.error, used, seconds=seconds)
-            is_tolerated = outcome.ending == "tolerated"
-            return msgspec.structs.replace(failure, is_tolerated=is_tolerated)
+            return msgspec.structs.replace(failure, is_tolerated=outcome.is_tolerated)
         case "pending" | "left out":
             return None
 
@@ -146,7 +145,7 @@ def _failure_of(
         message=str(error),
         error_class=EXIT_CLASSES[error.exit_code],
         seconds=seconds,
-        is_tolerated=outcome.ending == "tolerated",
+        is_tolerated=outcome.is_tolerated,
         is_told=isinstance(error, UsedFlowError),
         cost_usd=cost,
         score=None if judged is None else judged.score,

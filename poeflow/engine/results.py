@@ -270,6 +270,7 @@ class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
     `reason` says why it did not run, `entry` is the new lock entry, or the old one if it was left
     out. If it `is_held_back`, it needs nothing that failed: the run stopped before it came to it. A
+    failed one `is_passed_over` if the step that uses its flow tolerates that: the run goes on. A
     current one has no `result` until another instance reads it. `statuses` are set in a run that
     sends nothing: its status, or for a whole step those of all instances.
     """
@@ -283,6 +284,12 @@ class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
     entry: LockEntry | None = None
     statuses: tuple[InstanceStatus, ...] = ()
     is_held_back: bool = False
+    is_passed_over: bool = False
+
+    @property
+    def is_tolerated(self) -> bool:
+        """Whether it failed and the run goes on."""
+        return self.ending == "tolerated" or self.is_passed_over
 
     @property
     def status(self) -> Status:

@@ -101,6 +101,8 @@ class RunState:
         self.failures: dict[str, PoeflowError] = {}
         self.tolerated: dict[str, PoeflowError] = {}
         self.skipped: dict[str, str] = {}
+        self._tolerant: set[str] = set()
+        """Instances whose step tolerates any failure in the flow that it uses."""
         self.unsurveyed: set[str] = set()
         """What a survey leaves out; nothing of a sample, which leaves out nearly all."""
         self._failure_policy = failure_policy
@@ -153,7 +155,7 @@ class RunState:
                 raise StoppedError(reason)
 
         def end(error: BaseException | None) -> None:
-            if isinstance(error, PoeflowError) and not is_tolerated:
+            if isinstance(error, PoeflowError) and not (is_tolerated or self._is_tolerated(name)):
                 self._stop(name, error)
 
         slot = Slot(self._slots, begin, end)
@@ -183,6 +185,8 @@ class RunState:
         memory: without its request, which is in the history.
         """
         name = outcome.name
+        if outcome.ending == "failed" and self._is_tolerated(name):
+            outcome = msgspec.structs.replace(outcome, is_passed_over=True)
         self._note_served(outcome)
         self._update_lock(outcome)
         for status in outcome.statuses:
@@ -191,7 +195,7 @@ class RunState:
             case "skipped" | "blocked":
                 self.skipped[name] = outcome.reason
                 self._held_back += outcome.is_held_back
-            case "tolerated" if outcome.error is not None:
+            case "failed" | "tolerated" if outcome.is_tolerated and outcome.error is not None:
                 self.tolerated[name] = outcome.error
             case "failed" if not isinstance(outcome.error, UsedFlowError | None):
                 self.failures[name] = outcome.error
@@ -288,6 +292,13 @@ class RunState:
     def unusable(self) -> int:
         """How many instances failed with an answer that the same run takes again."""
         return sum(map(has_unusable_answer, self.failures.values()))
+
+    def tolerate(self, name: str) -> None:
+        """Go on after any failure in the flow that an instance uses: its step tolerates them."""
+        self._tolerant.add(name)
+
+    def _is_tolerated(self, name: str) -> bool:
+        return bool(self._tolerant) and not self._tolerant.isdisjoint(wholes_of(name))
 
     def _stop(self, name: str, error: PoeflowError) -> None:
         self._stopped_by = self._stopped_by or f"the run stopped when {name} failed"

@@ -143,24 +143,28 @@ def proof_of(found: Checkup, options: RunOptions) -> Proof:
         faults=() if is_same else ("the inputs are not those of the lock",),
         statuses=statuses,
         tolerant=frozenset(
-            step_of(one.id)
+            step
             for one in statuses
-            if one.state in ("new", "stale") and _is_tolerant(plan.checked, one.id)
+            if one.state in ("new", "stale") and (step := _tolerant_step(plan.checked, one.id))
         ),
     )
 
 
-def _is_tolerant(checked: Checked, instance: str) -> bool:
-    """Whether a run goes on if an instance, or one that it is part of, fails."""
+def _tolerant_step(checked: Checked, instance: str) -> str:
+    """Return the step that tolerates a failure of an instance: its own, or one that uses its flow.
+
+    Empty if none does.
+    """
     used: Checked | None = checked
-    for step in path_of(instance):
+    path = path_of(instance)
+    for depth, step in enumerate(path, start=1):
         if used is None:
             break
         flow = used.file.flow
         if step in flow.steps and flow.steps[step].continue_on_error:
-            return True
+            return "/".join(path[:depth])
         used = used.children.get(step)
-    return False
+    return ""
 
 
 def stored_requests(found: Checkup, options: RunOptions) -> dict[str, Json]:

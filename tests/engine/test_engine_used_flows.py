@@ -3,6 +3,11 @@
 import pytest
 
 from poeflow.errors import InvalidFlowError
+from poeflow.events import StepFailed
+from poeflow.operations.check import checkup
+from poeflow.operations.run_options import RunOptions
+from poeflow.operations.status import TOLERATED, proof_of
+from poeflow.project.project import Project
 
 CHILD = """\
 poeflow: 1
@@ -130,3 +135,80 @@ def test_an_input_with_the_default_of_another_is_known_when_that_one_is(bench):
     with pytest.raises(InvalidFlowError) as caught:
         bench.run(flow.replace("WORD", '"{{ steps.a.text }}"'))
     assert "inputs.name is not" in str(caught.value)
+
+
+TOLERANT = """\
+poeflow: 1
+steps:
+  about:
+    {for_each: [bad, good], use: child.yaml, with: {text: "{{ item }}"}, continue_on_error: true}
+  after: {render: "{% for one in steps.about.all %}{{ one.key }} {{ one.status }};{% endfor %}"}
+"""
+STEPS = """\
+poeflow: 1
+inputs: {text: {}}
+defaults: {model: Claude-Sonnet-4.5}
+steps:
+  draft: {prompt: "draft {{ inputs.text }}"}
+  polish: {prompt: "polish {{ steps.draft.text }}"}
+outputs: {short: "{{ steps.polish.text }}"}
+"""
+
+
+@pytest.mark.parametrize("options", [{"concurrency": 1}, {"fail_fast": True}, {"keep_going": True}])
+def test_a_step_that_tolerates_failures_does_so_with_all_in_the_flow_it_uses(
+    bench, scripted, options
+):
+    scripted('- {match: {text: draft bad}, fault: "400"}\n')
+    bench.write("child.yaml", STEPS)
+    outcome = bench.run(TOLERANT, **options)
+    assert (outcome.exit_code, outcome.failures) == (0, {})
+    assert outcome.outputs == {"after": "bad failed;good ok;"}
+    assert list(outcome.tolerated) == ["about[bad]/draft", "about[bad]"]
+    assert outcome.skipped == {"about[bad]/polish": "about[bad]/draft failed"}
+    told = [(e.step, e.is_tolerated, e.is_told) for e in bench.events if isinstance(e, StepFailed)]
+    assert told == [("about[bad]/draft", True, False), ("about[bad]", True, True)]
+    end = bench.events[-1]
+    assert (end.failed, end.tolerated, end.skipped, end.held_back) == (0, 1, 1, 0)
+
+
+def test_it_does_so_with_what_fails_in_flows_that_its_flow_uses_and_in_later_turns(bench, scripted):
+    scripted('- {match: {text: draft two}, fault: "400"}\n')
+    bench.write("child.yaml", STEPS)
+    use = 'use: child.yaml, with: {text: "{{ inputs.text }}"}'
+    bench.write("part.yaml", f"poeflow: 1\ninputs: {{text: {{}}}}\nsteps: {{inner: {{{use}}}}}\n")
+    text = "{{ 'one' if previous is none else 'two' }}"
+    outcome = bench.run(
+        f"""\
+poeflow: 1
+steps:
+  outer:
+    use: part.yaml
+    with: {{text: "{text}"}}
+    repeat: {{until: "false", max: 3}}
+    continue_on_error: true
+  after: {{render: "{{{{ steps.outer.status }}}}"}}
+"""
+    )
+    assert outcome.exit_code == 0
+    assert list(outcome.tolerated) == ["outer#2/inner/draft", "outer#2/inner", "outer"]
+    assert outcome.outputs == {"after": "failed"}
+
+
+def test_other_failures_fail_the_run_beside_such_a_step(bench, scripted):
+    scripted('- {match: {text: bad}, fault: "400"}\n')
+    bench.write("child.yaml", STEPS)
+    outcome = bench.run(TOLERANT + "  alone: {use: child.yaml, with: {text: bad}}\n")
+    assert outcome.exit_code == 1
+    assert list(outcome.failures) == ["alone/draft"]
+
+
+def test_a_proof_names_the_step_that_tolerates_a_failure(bench, scripted, tmp_path):
+    scripted('- {match: {text: draft bad}, fault: "400"}\n')
+    bench.write("child.yaml", STEPS)
+    bench.run(TOLERANT)
+    found = checkup(Project(tmp_path), "//a.yaml", "a.yaml")
+    environ = {"POE_BASE_URL": bench.simulator.base_url}
+    proof = proof_of(found, RunOptions(environ=environ, folder=tmp_path))
+    assert proof.reasons[0] == "about[bad]/draft: new: the lock does not have it"
+    assert proof.advice == [f"about: {TOLERATED}"]
