@@ -33,6 +33,7 @@ from poeflow.engine.saver import Saver
 from poeflow.errors import (
     APIConnectionError,
     APITimeoutError,
+    PermissionDeniedError,
     PoeflowError,
 )
 from poeflow.events import Source, Warned
@@ -155,7 +156,9 @@ class RunState:
                 raise StoppedError(reason)
 
         def end(error: BaseException | None) -> None:
-            if isinstance(error, PoeflowError) and not (is_tolerated or self._is_tolerated(name)):
+            if not isinstance(error, PoeflowError):
+                return
+            if is_shared(error) or not (is_tolerated or self._is_tolerated(name)):
                 self._stop(name, error)
 
         slot = Slot(self._slots, begin, end)
@@ -186,7 +189,8 @@ class RunState:
         """
         name = outcome.name
         if outcome.ending == "failed" and self._is_tolerated(name):
-            outcome = msgspec.structs.replace(outcome, is_passed_over=True)
+            is_passed_over = outcome.error is not None and not is_shared(outcome.error)
+            outcome = msgspec.structs.replace(outcome, is_passed_over=is_passed_over)
         self._note_served(outcome)
         self._update_lock(outcome)
         for status in outcome.statuses:
@@ -310,6 +314,14 @@ class RunState:
                 if working not in whole and task not in self._interrupted:
                     self._interrupted.add(task)
                     task.cancel()
+
+
+def is_shared(error: PoeflowError) -> bool:
+    """Whether every other step would meet an error, so that no step tolerates it.
+
+    What one bot does not permit, another may.
+    """
+    return error.exit_code in SHARED and not isinstance(error, PermissionDeniedError)
 
 
 class Interruptible(AbstractContextManager[None]):

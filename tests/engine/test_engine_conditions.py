@@ -268,3 +268,41 @@ def test_a_run_that_its_caller_stopped_would_not_have_kept_going(bench, scripted
     outcome = bench.run(REST.replace("cut", "fine"), concurrency=1, stop=stop)
     assert outcome.skipped == {"rest[x]": "enough", "rest[y]": "enough"}
     assert end_of(bench).held_back == 0
+
+
+TOLERANT_ROWS = (
+    HEAD
+    + """\
+steps:
+  row: {for_each: [a, b, c], prompt: "row {{ item }}", continue_on_error: true}
+  told: {render: "{{ steps.row.status }}", output: {save: told.txt}}
+"""
+)
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [("401", 5), ("402", 5)])
+def test_what_every_step_would_meet_is_not_tolerated(bench, scripted, tmp_path, status, exit_code):
+    scripted(f'- {{match: {{text: row}}, fault: "{status}"}}\n')
+    outcome = bench.run(TOLERANT_ROWS, concurrency=1)
+    assert (outcome.exit_code, len(bench.simulator.requests)) == (exit_code, 1)
+    assert (list(outcome.failures), list(outcome.tolerated)) == (["row[a]"], [])
+    assert not (tmp_path / "told.txt").exists()
+
+
+def test_nor_is_the_end_of_a_budget_also_in_a_flow_that_is_used(bench, tmp_path):
+    limits = "limits: {max_requests: 2}\n"
+    outcome = bench.run(TOLERANT_ROWS + limits, concurrency=1)
+    assert outcome.exit_code == 9
+    assert (list(outcome.failures), list(outcome.tolerated)) == (["row[c]"], [])
+    bench.write("rows.yaml", TOLERANT_ROWS.replace("row {{", "other {{"))
+    flow = "poeflow: 1\nsteps:\n  all: {use: rows.yaml, continue_on_error: true}\n"
+    outcome = bench.run(flow + limits, concurrency=1)
+    assert outcome.exit_code == 9
+    assert list(outcome.failures) == ["all/row[c]"]
+    assert not (tmp_path / "told.txt").exists()
+
+
+def test_what_one_bot_does_not_permit_is_tolerated(bench, scripted):
+    scripted('- {match: {text: row}, fault: "403"}\n')
+    outcome = bench.run(TOLERANT_ROWS)
+    assert (outcome.exit_code, len(outcome.tolerated)) == (0, 3)
