@@ -73,6 +73,7 @@ class FlowState:
             run_state.lock_update,
             context.catalogue,
             looks=run_state.saver.looks,
+            requests=run_state.requests,
             holds_requests=context.holds_results,
         )
         self._is_survey = not context.asks

@@ -246,9 +246,11 @@ def best_of(
         if not isinstance(without[0], ToBeAsked):
             return without[0]
         asked = [one for one in without if isinstance(one, ToBeAsked)]
-        judged = sum(one.is_to_judge for one in asked)
+        judged = [one.fingerprint for one in asked if one.is_to_judge]
         first = next((one for one in asked if not one.is_to_judge), asked[0])
-        return msgspec.structs.replace(first, stored=len(results), judged=judged)
+        return msgspec.structs.replace(
+            first, stored=len(results), judged=len(judged), judgements=len(set(judged))
+        )
     if step.expect:
         _refuse_samples(results, wanted=samples_of(step).pass_rate)
     best = next((one for one in results if not one.fails(is_sample=True)), results[0])

@@ -85,6 +85,8 @@ class RunState:
         self.lock_update = lock_update
         self.accepting = accepting
         self.statuses: dict[str, InstanceStatus] = {}
+        self.requests: set[bytes] = set()
+        """The fingerprints of requests that a survey finds must be sent."""
         self.loops: dict[str, Sequence[str | None]] = {}
         self._slots = asyncio.Semaphore(concurrency)
         self._gates = _gates(max(1, concurrency // 2))

@@ -16,6 +16,7 @@ from poeflow.engine.lock_entries import LockProof, other_model
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.errors import PoeflowError
+from poeflow.flowfile.step_settings import judges_of
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
 from poeflow.project.output_files import EditedError, Look
@@ -38,7 +39,8 @@ _RUNS_ALWAYS: Final = "it runs on every run: it does not say all that it reads (
 class Statuses:
     """Makes the statuses of one flow's instances. `looks` has the states of their files.
 
-    Without `holds_requests` a status has no request, so that one takes little memory.
+    Without `holds_requests` a status has no request, so that one takes little memory. `requests`
+    has the fingerprints of those that instances of this and other flows of a run would send.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Statuses:
         catalogue: Catalogue | None,
         *,
         looks: Mapping[str, Look],
+        requests: set[bytes],
         holds_requests: bool = True,
     ) -> None:
         self._freshness = freshness
@@ -56,6 +59,9 @@ class Statuses:
         self._steps = plan.steps
         self._forecast = Forecast(plan.flow, lock_update, catalogue)
         self._looks = looks
+        self._requests = requests
+        self._questions: set[tuple[str, str]] = set()
+        """Steps whose answers are judged, with the questions that their instances ask."""
         self._holds_requests = holds_requests
 
     def made(
@@ -158,15 +164,38 @@ class Statuses:
             reasons = ("its request is another",)
         if request is None:
             return self._running(name, instance.step, state, reasons)
-        if missing.is_to_judge and self._steps[instance.step].kind == "model":
-            kinds = self._forecast.of_judge(name, instance.step, request, missing)
+        step, is_new = instance.step, locked is None
+        if missing.is_to_judge and self._steps[step].kind == "model":
+            kinds = self._forecast.of_judge(name, step, request, missing)
         else:
+            is_unjudged = is_new and (missing.is_to_judge or self._is_unjudged(step, request))
             kinds = self._forecast.sure(
-                name, instance.step, request.settings, request.identity, missing
+                name, step, request.settings, request.identity, missing, is_unjudged=is_unjudged
             )
-        if not missing.is_sure:
+        if not (self._is_first(request) and missing.is_sure):
             kinds = tuple(msgspec.structs.replace(one, least=0) for one in kinds)
         return self._asking(name, state, reasons, request, kinds)
+
+    def _is_first(self, request: ModelRequest) -> bool:
+        """Whether no other instance sends this request: equal ones are sent once."""
+        fingerprint = bytes.fromhex(request.fingerprint)
+        if fingerprint in self._requests:
+            return False
+        self._requests.add(fingerprint)
+        return True
+
+    def _is_unjudged(self, step: str, request: ModelRequest | None) -> bool:
+        """Whether no other answer to the question of a request is judged; it may be an equal one.
+
+        `request` is None for a text that answers none.
+        """
+        if not judges_of(self._steps[step]):
+            return False
+        question = (step, "" if request is None else request.chat.messages[-1].text)
+        if question in self._questions:
+            return False
+        self._questions.add(question)
+        return True
 
     def _asking(
         self,
@@ -197,7 +226,9 @@ class Statuses:
         self, name: str, step: str, state: InstanceState, reasons: tuple[str, ...]
     ) -> InstanceStatus:
         """Return the status of an instance whose command runs, with the requests of its judges."""
-        return _status(name, state, reasons, kinds=self._forecast.judging(step))
+        is_unjudged = state == "new" and self._is_unjudged(step, None)
+        kinds = self._forecast.judging(step, is_unjudged=is_unjudged)
+        return _status(name, state, reasons, kinds=kinds)
 
     def needed(
         self, name: str, step: str, request: ModelRequest | None, *, reader: str
@@ -210,6 +241,8 @@ class Statuses:
         if request is not None:
             settings, identity = request.settings, request.identity
         kinds = self._forecast.sure(name, step, settings, identity)
+        if request is not None and not self._is_first(request):
+            kinds = tuple(msgspec.structs.replace(one, least=0) for one in kinds)
         reasons = (f"{reader} needs its answer, which is not here",)
         return self._asking(name, "needed", reasons, request, kinds)
 

@@ -86,7 +86,7 @@ def plan_summary(statuses: Sequence[InstanceStatus], prices: Prices) -> str:
     counts = Counter(status.state for status in statuses)
     states = ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
     found = estimate(statuses, prices)
-    if not found.calls.least:
+    if not found.calls.least and (counts["unknown"] or not found.calls.most):
         unknown = counts["unknown"]
         return f"{states or 'nothing'}: {'calls not known yet' if unknown else 'no calls'}"
     noun = "call" if found.calls.least == found.calls.most == 1 else "calls"
@@ -184,7 +184,7 @@ def _state_and_reasons(status: InstanceStatus) -> tuple[str, str]:
 
 def _asked(status: InstanceStatus) -> str:
     """Say which model an instance asks, and how often unless it is once."""
-    if not status.calls:
+    if not status.calls and (not status.most_calls or status.state == "unknown"):
         return ""
     if status.most_calls is None:
         often = f", {status.calls} or more calls"

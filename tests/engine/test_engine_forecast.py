@@ -1,11 +1,13 @@
 """What a plan says that a run would send: which requests, and how long their answers may be."""
 
 import json
+import sys
 
 import pytest
 
 from poeflow.events import RunEstimated
 from poeflow.records import Calls
+from poeflow.report.plan import plan_summary
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\n"
 LOOP = 'steps:\n  say: {{for_each: {items}, prompt: "{words} {{{{ item }}}}"}}\n'
@@ -119,7 +121,7 @@ def test_of_samples_some_of_which_are_stored_the_others_are_asked_for(bench, scr
     assert bench.run(HEAD + JUDGED % "good").exit_code != 0
     (status,) = bench.statuses(HEAD + JUDGED % "great")
     counts = {kind.purpose: (kind.least, kind.most) for kind in status.kinds}
-    assert counts == {"answer": (1, 1), "judge": (4, 8)}
+    assert counts == {"answer": (1, 1), "judge": (3, 8)}
 
 
 def test_a_used_flow_sends_only_what_its_steps_send(bench):
@@ -186,3 +188,64 @@ def test_a_small_run_is_not_announced(bench):
     assert announced(bench) == []
     bench.run(loop("'{{ range(100) | list }}'", "other"), first=9)
     assert announced(bench) == []
+
+
+def sent_for(bench, flow: str, **options) -> tuple[int, int, int]:
+    """Return the bounds that a plan gives, and how many requests the run then sends."""
+    statuses = bench.statuses(HEAD + flow, **options)
+    kinds = [kind for status in statuses for kind in status.kinds]
+    before = len(bench.simulator.requests)
+    assert bench.run(HEAD + flow, **options).exit_code == 0
+    sent = len(bench.simulator.requests) - before
+    return sum(kind.least for kind in kinds), sent, sum(kind.most for kind in kinds)
+
+
+GOOD = "expect: [{judge: {rubric: good, model: Grok-4}, level: score}]"
+BUGS = """\
+- {match: {model: Grok-4}, answer: {json: {reason: good, score: 1}}}
+- {answer: {text: bug}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ("a: {prompt: x, samples: 3, %s}", (4, 4, 9)),
+        ("a: {for_each: [1, 2, 3], prompt: x, %s}", (2, 2, 9)),
+        ("a: {for_each: [1, 2, 3], prompt: 'x {{ item }}', %s}", (6, 6, 9)),
+        ("a: {for_each: [1, 2, 3], system: 's {{ item }}', prompt: x, %s}", (4, 4, 9)),
+        ("a: {for_each: [1, 2], render: same, %s}", (1, 1, 4)),
+        ("a: {for_each: [1, 2], render: 'x {{ item }}', %s}", (2, 2, 4)),
+        ("a: {prompt: x}\n  b: {prompt: x}\n  c: {use: part.yaml}", (1, 1, 3)),
+    ],
+)
+def test_what_is_certain_counts_equal_requests_once(bench, scripted, steps, expected):
+    scripted(BUGS)
+    bench.write("part.yaml", HEAD + "steps: {p: {prompt: x}}\n")
+    assert sent_for(bench, f"steps:\n  {steps.replace('%s', GOOD)}\n") == expected
+
+
+def test_a_new_answer_that_may_equal_the_last_one_may_not_be_judged_again(bench, scripted):
+    scripted(BUGS)
+    flow = "steps:\n  a: {prompt: x, params: {temperature: %s}, " + GOOD + "}\n"
+    assert sent_for(bench, flow % "0.1") == (2, 2, 3)
+    assert sent_for(bench, flow % "0.2") == (1, 1, 3)
+    samples = flow.replace("prompt: x", "prompt: x, samples: 3")
+    assert sent_for(bench, samples % "0.2") == (2, 2, 6)
+
+
+def test_of_a_text_only_one_judge_is_certain_if_another_may_have_judged_it(bench, scripted):
+    scripted(BUGS)
+    one = "{judge: {rubric: %s, model: Grok-4}, level: score}"
+    flow = f"steps:\n  a: {{render: x, expect: [{one % 'good'}, {one % 'RUBRIC'}]}}\n"
+    assert sent_for(bench, flow.replace("RUBRIC", "short")) == (2, 2, 4)
+    assert sent_for(bench, flow.replace("RUBRIC", "dry")) == (1, 1, 4)
+
+
+def test_a_plan_says_that_a_command_whose_output_is_not_known_may_be_judged(bench, scripted):
+    scripted(BUGS)
+    command = json.dumps([sys.executable, "-c", "print('%s')"])
+    flow = f"steps:\n  a: {{command: {command}, reads: [], {GOOD}}}\n"
+    assert sent_for(bench, flow % "x", allow_tools=True) == (1, 1, 2)
+    found = bench.statuses(HEAD + flow % "x ")
+    assert "stale: 0 to 2 calls" in plan_summary(found, lambda _: None)

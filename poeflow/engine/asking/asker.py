@@ -62,12 +62,14 @@ class ToBeAsked(msgspec.Struct, frozen=True, kw_only=True):
     """A request that would have to be sent, but this run sends nothing; None for a command.
 
     Of the samples of its instance, `stored` counts those that need no request, and `judged` those
-    that need only requests to judges. Unless it `is_sure`, functions must run to know.
+    that need only requests to judges: `judgements` that differ, as equal ones are sent once. Unless
+    it `is_sure`, functions must run to know.
     """
 
     request: ModelRequest | None = None
     stored: int = 0
     judged: int = 0
+    judgements: int = 0
     is_sure: bool = True
 
     @property

@@ -62,26 +62,37 @@ class Forecast:
         settings: Settings | None,
         request: Mapping[str, Json] | None,
         samples: ToBeAsked = _NO_SAMPLES,
+        *,
+        is_unjudged: bool = False,
     ) -> tuple[Calls, ...]:
         """Return the requests of an instance that must be asked.
 
         `settings` and `request` are None if another answer decides them: then the length of the
         last run is assumed. `samples` counts those that are stored. Only judges are asked about a
-        command, and the requests of a used flow are those of its steps.
+        command, and the requests of a used flow are those of its steps. Unless its text certainly
+        `is_unjudged`, an equal one may have been judged: that is done once.
         """
         if self._flow.steps[step].kind in ("render", "command", "flow"):
-            return tuple(self._judges_of_text(step, settings, request))
+            found = tuple(self._judges_of_text(step, settings, request))
+            return found if is_unjudged else _one_certain(found, settings)
         prompt = self._last_usage.prompt_tokens(name) if request is None else tokens_of(request)
         limit = None if request is None else limit_of(request)
         count = self._samples(step) - samples.stored - samples.judged
         found = self._alike(name, step, settings, count, prompt=prompt or 0, limit=limit)
-        return self._with_judged(step, found, samples.judged) if samples.judged else found
+        is_unjudged &= not samples.stored
+        if samples.judged:
+            return self._with_judged(step, found, samples)
+        return found if is_unjudged else tuple(map(_possible_judge, found))
 
-    def _with_judged(self, step: str, kinds: tuple[Calls, ...], judged: int) -> tuple[Calls, ...]:
-        """Add the requests to judges of so many stored answers."""
-        least = judged if _is_always_judged(self._flow.steps[step]) else 0
+    def _with_judged(
+        self, step: str, kinds: tuple[Calls, ...], samples: ToBeAsked
+    ) -> tuple[Calls, ...]:
+        """Add the requests to judges of stored answers; those to come may equal them."""
+        spec = self._flow.steps[step]
+        is_certain = _is_always_judged(spec) and len(judges_of(spec)) == 1
+        least, more = samples.judgements if is_certain else 0, samples.judged * _TRIES
         return tuple(
-            msgspec.structs.replace(one, least=one.least + least, most=one.most + judged * _TRIES)
+            msgspec.structs.replace(one, least=least, most=one.most + more)
             if one.purpose == "judge"
             else one
             for one in kinds
@@ -119,16 +130,17 @@ class Forecast:
         found = self.sure(name, step, request.settings, request.identity, samples)
         if self._samples(step) > 1:
             return found
-        rest = [msgspec.structs.replace(one, least=0) for one in found if one.purpose != "answer"]
-        judges = [i for i, one in enumerate(rest) if one.purpose == "judge"]
-        same = [i for i in judges if rest[i].model == request.chat.model]
-        at, prompt = (same or judges)[0], tokens_of(request.identity)
-        rest[at] = msgspec.structs.replace(rest[at], least=1, prompt_tokens=prompt)
-        return tuple(rest)
+        rest = tuple(one for one in found if one.purpose != "answer")
+        return _one_certain(rest, request.settings, prompt=tokens_of(request.identity))
 
-    def judging(self, step: str) -> tuple[Calls, ...]:
-        """Return the requests for judging a text that no model is asked for."""
-        return tuple(self._judges_of_text(step, None, None))
+    def judging(self, step: str, *, is_unjudged: bool) -> tuple[Calls, ...]:
+        """Return the requests for judging a text that no model is asked for, and is not known.
+
+        Unless it certainly `is_unjudged`, an equal one may have been judged.
+        """
+        found = self._judges_of_text(step, None, None)
+        is_certain = is_unjudged and _is_always_judged(self._flow.steps[step])
+        return tuple(found if is_certain else map(_possible_judge, found))
 
     def possible(self, name: str, step: str, settings: Settings | None) -> tuple[Calls, ...]:
         """Return the requests of an instance that may or may not be current.
@@ -215,12 +227,30 @@ class Forecast:
         return Calls(
             purpose="judge",
             model=model,
-            least=first.least if _is_always_judged(step) else 0,
+            least=min(1, first.least) if _is_always_judged(step) else 0,
             most=first.most * _TRIES,
             prompt_tokens=_FRAME + about,
             answer_tokens=_VERDICT * len(judge.rubrics or [""]),
             answer_from="usual",
         )
+
+
+def _possible_judge(kind: Calls) -> Calls:
+    """Return requests of a kind; to judges none is certain."""
+    return msgspec.structs.replace(kind, least=0) if kind.purpose == "judge" else kind
+
+
+def _one_certain(
+    kinds: tuple[Calls, ...], settings: Settings | None, *, prompt: int | None = None
+) -> tuple[Calls, ...]:
+    """Return requests of which one is certain: to a judge, with these settings if any has them."""
+    found = [msgspec.structs.replace(one, least=0) for one in kinds]
+    judges = [at for at, one in enumerate(found) if one.purpose == "judge"]
+    model = None if settings is None else settings.model
+    for at in [*(at for at in judges if found[at].model == model), *judges][:1]:
+        tokens = found[at].prompt_tokens if prompt is None else prompt
+        found[at] = msgspec.structs.replace(found[at], least=1, prompt_tokens=tokens)
+    return tuple(found)
 
 
 def _is_always_judged(step: Step) -> bool:
