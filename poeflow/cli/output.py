@@ -207,41 +207,88 @@ class _Log:
         with contextlib.suppress(OSError):
             self._stream.flush()
 
+    def close(self) -> None:
+        """Stay open: others print to it, too."""
 
-def _prints_on_stderr() -> contextlib.AbstractContextManager[_Log]:
-    """Send to stderr what functions of a project print until the block ends, in any thread.
 
-    A run's stdout is for its results; a listener of events has it already.
+@contextlib.contextmanager
+def _own_streams() -> Iterator[tuple[TextIO, TextIO]]:
+    """Yield a stdout and a stderr of the run's own, which functions of a project cannot close.
+
+    What they print goes to stderr until the block ends, in any thread, and what programs print
+    that they start: a run's stdout is for its results.
     """
-    return contextlib.redirect_stdout(_Log(sys.stderr))
+    stdout, stderr = sys.stdout, sys.stderr
+    prints = contextlib.redirect_stdout(_Log(stderr))
+    if (_number(stdout), _number(stderr)) != (1, 2):  # streams that no program inherits
+        with prints:
+            yield stdout, stderr
+        return
+    stdout.flush()
+    with _copy(stdout) as results, _copy(stderr) as log:
+        os.dup2(2, 1)
+        try:
+            with prints:
+                yield results, log
+        finally:
+            sys.stdout, sys.stderr = _restored(stdout, 1, results), _restored(stderr, 2, log)
+
+
+def _number(stream: TextIO) -> int | None:
+    """Return the number of the file that a stream writes to, None if there is none."""
+    try:
+        return stream.fileno()
+    except (OSError, ValueError):
+        return None
+
+
+@contextlib.contextmanager
+def _copy(stream: TextIO) -> Iterator[TextIO]:
+    """Yield another stream to the same file; what it cannot write at the end is lost."""
+    copy = os.fdopen(os.dup(stream.fileno()), "w", encoding=stream.encoding, errors=stream.errors)
+    try:
+        yield copy
+    finally:
+        with contextlib.suppress(OSError):
+            copy.close()
+
+
+def _restored(stream: TextIO, number: int, copy: TextIO) -> TextIO:
+    """Return a stream that writes where its copy does; a new one if a function closed it."""
+    with contextlib.suppress(OSError, ValueError):
+        stream.flush()  # what a function left in it goes where the rest of it went
+    os.dup2(copy.fileno(), number)
+    if not stream.closed:
+        return stream
+    return os.fdopen(number, "w", encoding=copy.encoding, errors=copy.errors, closefd=False)
 
 
 @contextlib.contextmanager
 def _live() -> Iterator[TolerantListener]:
     """Yield the listener that shows the run on stderr: live on a terminal, else as lines."""
     if not is_lively(sys.stderr):
-        with _log() as log:
-            yield log
+        with _log() as shown:
+            yield shown
         return
     from poeflow.report.terminal.live import LiveReport
 
     color = not os.environ.get("NO_COLOR")
-    with _prints_on_stderr(), LiveReport(sys.stderr, SystemClock(), color=color) as report:
+    with _own_streams() as (_, log), LiveReport(log, SystemClock(), color=color) as report:
         yield TolerantListener(report)
 
 
 @contextlib.contextmanager
 def _log() -> Iterator[TolerantListener]:
     """Yield the listener that shows the run on stderr as lines. A log may break off."""
-    with _prints_on_stderr(), PlainReport(sys.stderr, SystemClock()) as report:
+    with _own_streams() as (_, log), PlainReport(log, SystemClock()) as report:
         yield TolerantListener(report, hears_text=False)
 
 
 @contextlib.contextmanager
 def _events() -> Iterator[TolerantListener]:
     """Yield the listener that writes events to stdout. Raises `OSError` at the end if it fails."""
-    events = TolerantListener(JsonLines(sys.stdout))
-    with _prints_on_stderr():
+    with _own_streams() as (results, _):
+        events = TolerantListener(JsonLines(results))
         yield events
     if events.error is not None:
         raise events.error

@@ -124,3 +124,51 @@ def test_what_functions_print_may_be_lost(shell, online, to):
     online.write("b.yaml", CALLS)
     done = shell(f"poeflow run b.yaml --allow-tools --output json {to}")
     assert (done.returncode, json.loads(done.stdout)["b"]) == (0, "another")
+
+
+WRITING = """\
+import os, subprocess, sys
+
+def child():
+    subprocess.run([sys.executable, "-c", "print('OTHER')"], check=True)
+
+def raw():
+    os.write(1, b"OTHER")
+
+def buffered():
+    sys.__stdout__.write("OTHER")
+
+def closes():
+    print("OTHER")
+    sys.stdout.close()
+
+def closes_both():
+    print("OTHER")
+    sys.stderr.close()
+    sys.__stdout__.close()
+    os.close(1)
+
+def replaces():
+    print("OTHER")
+    sys.stdout = sys.stderr = None
+"""
+
+
+@pytest.mark.parametrize("output", ["json", "jsonl"])
+@pytest.mark.parametrize("name", ["child", "raw", "buffered", "closes", "closes_both", "replaces"])
+def test_nothing_that_a_function_does_to_stdout_spoils_the_results(desk, name, output):
+    desk.write("writing.py", WRITING + f"\n\ndef call():\n    {name}()\n    return 'made'\n")
+    step = '  a: {call: "writing:call", reads: []}\n'
+    desk.write("a.yaml", f"poeflow: 1\nsteps:\n{step}")
+    desk.write("b.yaml", f"poeflow: 1\nsteps:\n{step}  b: {{render: 'x {{{{ steps.a.text }}}}'}}\n")
+    done = desk.run("run", "a.yaml", "b.yaml", "--allow-tools", "--output", output)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    if output == "jsonl":
+        made = [one["outputs"] for one in found if one["event"] == "run_finished"]
+        assert made == [{"a": "made"}, {"b": "x made"}]
+    else:
+        assert found == [{"a.yaml": {"a": "made"}}, {"b.yaml": {"b": "x made"}}]
+        lines = done.stderr.replace("OTHER", "").splitlines()
+        assert "b: rendered" in [line.strip() for line in lines]
+    assert "OTHER" in done.stderr
