@@ -8,6 +8,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Final, Literal, TextIO
 
 import click
@@ -216,22 +217,42 @@ def _own_streams() -> Iterator[tuple[TextIO, TextIO]]:
     """Yield a stdout and a stderr of the run's own, which functions of a project cannot close.
 
     What they print goes to stderr until the block ends, in any thread, and what programs print
-    that they start: a run's stdout is for its results.
+    that they start: a run's stdout is for its results. At the end the working folder and the
+    environment are what they were.
     """
     stdout, stderr = sys.stdout, sys.stderr
     prints = contextlib.redirect_stdout(_Log(stderr))
     if (_number(stdout), _number(stderr)) != (1, 2):  # streams that no program inherits
-        with prints:
+        with _surroundings(), prints:
             yield stdout, stderr
         return
     stdout.flush()
-    with _copy(stdout) as results, _copy(stderr) as log:
+    with _surroundings(), _copy(stdout) as results, _copy(stderr) as log:
         os.dup2(2, 1)
         try:
             with prints:
                 yield results, log
         finally:
             sys.stdout, sys.stderr = _restored(stdout, 1, results), _restored(stderr, 2, log)
+
+
+@contextlib.contextmanager
+def _surroundings() -> Iterator[None]:
+    """Restore the working folder and the environment at the end, as functions may change them.
+
+    Other flows of the command read both, and the paths of its options are relative to the folder.
+    """
+    folder, environ = Path(), dict(os.environ)
+    with contextlib.suppress(OSError):  # it may be gone
+        folder = folder.absolute()
+    try:
+        yield
+    finally:
+        if os.environ != environ:
+            os.environ.clear()
+            os.environ.update(environ)
+        with contextlib.suppress(OSError):
+            os.chdir(folder)
 
 
 def _number(stream: TextIO) -> int | None:

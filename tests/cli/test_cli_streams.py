@@ -172,3 +172,48 @@ def test_nothing_that_a_function_does_to_stdout_spoils_the_results(desk, name, o
         lines = done.stderr.replace("OTHER", "").splitlines()
         assert "b: rendered" in [line.strip() for line in lines]
     assert "OTHER" in done.stderr
+
+
+MOVING = """\
+import os
+
+def moves():
+    os.chdir("/")
+    del os.environ["POE_BASE_URL"]
+    os.environ.update(POE_API_KEY="another-key-12345", POEFLOW_STATE_DIR="/nowhere")
+    return "moved"
+"""
+
+
+def test_a_function_that_changes_folder_and_environment_does_so_for_its_run_only(online, simulator):
+    online.write("moving.py", MOVING)
+    online.write("note.txt", "hello")
+    flow = """\
+poeflow: 1
+inputs: {word: {type: string}}
+defaults: {model: GPT-5.2}
+steps:
+  a: {call: "moving:moves", reads: []}
+  b:
+    prompt: "{{ flow.name }} {{ steps.a.text }} {{ read('//note.txt') }} {{ inputs.word }}"
+    output: {save: "out/{{ flow.name }}.txt"}
+"""
+    online.write("one.yaml", flow)
+    online.write("two.yaml", flow)
+    online.write("sub/words.yaml", "word: otters\n")
+    command = online.command("run", "../one.yaml", "../two.yaml", "--allow-tools")
+    done = subprocess.run(
+        [*command, "--inputs-file", "words.yaml", "--junit", "report.xml", "--output", "json"],
+        cwd=online.folder / "sub",
+        env=online.env(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    sent = [request.json["messages"][-1]["content"] for request in simulator.requests]
+    assert sent == ["one moved hello otters", "two moved hello otters"]
+    names = {name for name in online.files() if not name.startswith((".poeflow/", "home/"))}
+    assert {"out/one.txt", "out/two.txt", "sub/report.xml"} <= names
+    assert {"one.words.lock.json", "two.words.lock.json"} <= names
