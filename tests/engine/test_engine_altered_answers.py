@@ -110,6 +110,23 @@ def test_the_end_of_a_conversation_is_compared(bench, scripted):
     assert len(bench.simulator.requests) == sent
 
 
+def test_a_new_answer_takes_the_place_of_turns_that_were_altered(bench, scripted):
+    scripted("""\
+        - {match: {text: turn 2}, answer: {text: DONE late}}
+        - {match: {nth: 1}, answer: {text: no}}
+        - {answer: {text: DONE at once}}
+    """)
+    repeat = "repeat: {max: 2, until: \"'DONE' in output.text\"}"
+    flow = FLOW.replace("prompt: on otters", f'prompt: "turn {{{{ repeat.number }}}}", {repeat}')
+    assert bench.run(flow).outputs == {"draft": "DONE late"}
+    assert alter(bench, "DONE by a stranger") == 2
+    for _ in range(2):
+        (bench.folder / "out.md").unlink()
+        assert bench.run(flow).outputs == {"draft": "DONE at once"}
+        assert len(bench.simulator.requests) == 3
+    assert warned(bench) == []
+
+
 def test_calls_of_tools_are_compared(bench):
     """They are all there is of some answers, and no text tells of them."""
     from poeflow.engine.lock_entries import agrees, entry_of

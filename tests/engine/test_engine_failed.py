@@ -2,6 +2,8 @@
 
 import pytest
 
+from poeflow.events import StepStarted
+
 FLOW = """\
 poeflow: 1
 defaults: {model: GPT-5.2}
@@ -158,6 +160,25 @@ def test_an_answer_of_the_lock_that_is_not_expected_now_is_asked_again(bench, sc
     assert asked(bench, expecting)[0] == [], "the file has the text of the answer"
     sent, outcome = asked(bench, expecting, failed=True)
     assert (sent, outcome.exit_code) == (["A"], 0)
+
+
+def test_a_second_attempt_is_part_of_the_first(bench, scripted):
+    scripted("- {match: {nth: 1}, answer: {text: bad}}\n- {answer: {text: good}}\n")
+    flow = f"{FLOW[: FLOW.index('  s:')]}  a: {{prompt: A, output: {{save: a.md}}}}\n"
+    expecting = flow.replace("prompt: A,", "prompt: A, expect: [{contains: good}],")
+    assert asked(bench, flow)[1].exit_code == 0
+    assert asked(bench, expecting)[1].exit_code == 1
+    sent, outcome = asked(bench, expecting, failed=True)
+    assert (sent, outcome.exit_code) == (["A"], 0)
+    assert [event.step for event in bench.events if isinstance(event, StepStarted)] == ["a"]
+
+
+def test_a_default_of_a_single_answer_is_not_asked_again(bench, scripted):
+    scripted("- {answer: {text: bad}}\n")
+    flow = f"{FLOW[: FLOW.index('  s:')]}  a: {{prompt: A, output: {{one_of: [x, y]}}}}\n"
+    assert asked(bench, flow)[1].exit_code == 1
+    sent, outcome = asked(bench, flow.replace("[x, y]", "[x, y], default: x"), failed=True)
+    assert (sent, outcome.outputs) == ([], {"a": "x"})
 
 
 JUDGED_LATE = """\
