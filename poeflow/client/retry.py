@@ -102,14 +102,18 @@ class RateLimiter:
     def __init__(
         self, *, per_minute: int | None = None, tokens_per_minute: int | None = None
     ) -> None:
-        self._per_minute = per_minute
-        self._tokens_per_minute = tokens_per_minute
-        self.is_limited = per_minute is not None or tokens_per_minute is not None
-        """Whether it counts what is sent; without limits of our own only an origin limits."""
         self._sent: deque[CountedSend] = deque()
         self._tokens = 0
         self._not_before = 0.0
         self._lock = threading.RLock()
+        self.limit(per_minute=per_minute, tokens_per_minute=tokens_per_minute)
+
+    def limit(self, *, per_minute: int | None, tokens_per_minute: int | None) -> None:
+        """Set other limits from now on; what was sent in the last minute counts."""
+        self._per_minute = per_minute
+        self._tokens_per_minute = tokens_per_minute
+        self.is_limited = per_minute is not None or tokens_per_minute is not None
+        """Whether it counts what is sent; without limits of our own only an origin limits."""
 
     def wait(self, now: float) -> float:
         """Return 0 and count a request as sent at `now`, or the seconds to wait first.
@@ -183,6 +187,21 @@ class RateLimiter:
             return
         if 0 < reset <= longest:
             self.pause(now + reset)
+
+
+class RateLimiters:
+    """The rate limiters of runs that share them: one for each server, by name and address."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], RateLimiter] = {}
+
+    def of(
+        self, name: str, address: str, *, per_minute: int | None, tokens_per_minute: int | None
+    ) -> RateLimiter:
+        """Return the limiter of a server, with the limits of the run that begins."""
+        found = self._known.setdefault((name, address), RateLimiter())
+        found.limit(per_minute=per_minute, tokens_per_minute=tokens_per_minute)
+        return found
 
 
 class Pace:

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from poeflow.client.retry import RateLimiters
 from poeflow.digest import Json
 from poeflow.engine.asking.spending import Budget
 from poeflow.errors import UsageError
@@ -248,6 +249,7 @@ _READERS: Final[Mapping[str, Callable[[str, object], object]]] = {
     "key": _text,
     "limits": _limits,
     "budget": _optional(Budget, "give a Budget"),
+    "limiters": _instance(RateLimiters, "give RateLimiters"),
     "config": _optional(UserConfig, "give a UserConfig"),
     "warned": _instance(set, "give a set"),
     "tracked": _instance(dict, "give a dict"),

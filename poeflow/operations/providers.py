@@ -15,7 +15,6 @@ from poeflow.client.aio import AsyncPoeClient
 from poeflow.client.failures import Server
 from poeflow.client.http.wire import origin_of
 from poeflow.client.media.download import MEDIA_HOSTS, DownloadRules
-from poeflow.client.retry import RateLimiter
 from poeflow.clock import Clock
 from poeflow.engine.asking.context import Provider, no_key
 from poeflow.errors import UsageError
@@ -91,17 +90,23 @@ class Connections:
         self.secrets = secret_inputs(flow, self._options.environ, makes_key=True).values
         for name in sorted(_provider_names(self._checked)):
             if self._options.offline:
-                client, address = await _simulator_client(stack, pace[0], self._options.clock)
+                client, address = await _simulator_client(stack, self._options.clock)
                 provider = Provider(client=client, origin=name, takes_schemas=True)
             else:
-                provider, key, address = _provider(name, pace[0], self._options, self._config)
+                provider, key, address = _provider(name, self._options, self._config)
                 if key is not None and not key.is_masked:
                     warn_once(self._options, _unmasked(provider.variable))
                 if provider.client is not None:
                     await stack.enter_async_context(provider.client)
                 elif not has_answers:
                     raise no_key("nothing was answered before", name, provider)
-            limiter = RateLimiter(tokens_per_minute=pace[1])
+            own = self._config.providers.get(name)
+            limiter = self._options.limiters.of(
+                name,
+                _origin(address),
+                per_minute=least(pace[0], None if own is None else own.requests_per_minute),
+                tokens_per_minute=pace[1],
+            )
             self.providers[name] = msgspec.structs.replace(provider, limiter=limiter)
             self.origins.add(_origin(address))
 
@@ -124,7 +129,7 @@ def _provider_names(checked: Checked) -> Iterator[str]:
 
 
 async def _simulator_client(
-    stack: contextlib.AsyncExitStack, per_minute: int | None, clock: Clock
+    stack: contextlib.AsyncExitStack, clock: Clock
 ) -> tuple[AsyncPoeClient, str]:
     from poeflow.simulator.server import Simulator
 
@@ -132,18 +137,17 @@ async def _simulator_client(
     client = AsyncPoeClient(
         api_key=_SIMULATED_KEY,
         base_url=simulator.base_url,
-        requests_per_minute=per_minute,
         clock=clock,
     )
     return await stack.enter_async_context(client), simulator.base_url
 
 
 def _provider(
-    name: str, per_minute: int | None, options: RunOptions, config: UserConfig
+    name: str, options: RunOptions, config: UserConfig
 ) -> tuple[Provider, Secret | None, str]:
     """Return a provider, its key and its address, all from the user's own settings."""
     if name == POE:
-        return _poe(options, config, per_minute)
+        return _poe(options, config)
     own = config.providers.get(name)
     if own is None:
         hint = one_of(name, (POE, *config.providers))
@@ -159,7 +163,6 @@ def _provider(
             allow_insecure=own.allow_insecure,
             server=Server(name=f"provider {name}", variable=own.key_variable or "", is_poe=False),
             concurrency=own.concurrency,
-            requests_per_minute=least(per_minute, own.requests_per_minute),
             clock=options.clock,
         )
     provider = Provider(
@@ -171,9 +174,7 @@ def _provider(
     return provider, key, own.base_url
 
 
-def _poe(
-    options: RunOptions, config: UserConfig, per_minute: int | None
-) -> tuple[Provider, Secret | None, str]:
+def _poe(options: RunOptions, config: UserConfig) -> tuple[Provider, Secret | None, str]:
     key, client = key_in(KEY_VARIABLE, options.environ), None
     moved = poe_address(options.environ, config)
     if key is not None:
@@ -181,7 +182,6 @@ def _poe(
             api_key=key,
             base_url=moved or DEFAULT_BASE_URL,
             allow_insecure=config.allows_insecure_poe,
-            requests_per_minute=per_minute,
             clock=options.clock,
         )
     return Provider(client=client, origin=config.origin_of(moved)), key, moved or DEFAULT_BASE_URL

@@ -6,6 +6,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
+from poeflow.client.retry import RateLimiters
 from poeflow.clock import Clock, SystemClock
 from poeflow.digest import Json
 from poeflow.engine.asking.context import goes_on, interrupted
@@ -37,8 +38,9 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     `warned` collects warnings, so that several runs show each once; `tracked` stores which state
     git tracks, by project, so that git is asked once. `limits` are the caller's; of several limits
     the smallest counts. `max_cost_usd_per_day` and `max_cost_usd_per_month` limit what all runs
-    of the project cost in a local day or month. `budget` is shared by several runs. `stop` is
-    called before anything new is started, and returns the reason not to, else an empty text;
+    of the project cost in a local day or month. `budget` and `limiters` are shared by several
+    runs: with the same ones, requests and tokens per minute are those of all. `stop` is called
+    before anything new is started, and returns the reason not to, else an empty text;
     `cut_short` returns the exit code of a run that is cancelled. `listen` gets every event;
     without `hears_text` it gets no pieces of answers as they arrive, nor that an instance begins
     whose stored answer is taken at once, which is faster. Without
@@ -73,6 +75,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_cost_usd_per_day: float | None = None
     max_cost_usd_per_month: float | None = None
     budget: Budget | None = None
+    limiters: RateLimiters = msgspec.field(default_factory=RateLimiters)
     stop: Callable[[], str] = goes_on
     cut_short: Callable[[], int] = interrupted
     wait: float = 10.0
@@ -131,6 +134,7 @@ class RunKeywords(TypedDict, total=False):
     max_cost_usd_per_day: float | None
     max_cost_usd_per_month: float | None
     budget: Budget | None
+    limiters: RateLimiters
     stop: Callable[[], str]
     cut_short: Callable[[], int]
     wait: float

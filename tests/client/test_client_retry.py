@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from poeflow import errors
 from poeflow.client.answers import Completion
 from poeflow.client.failures import BY_STATUS
-from poeflow.client.retry import Pace, RateLimiter, RetryPolicy
+from poeflow.client.retry import Pace, RateLimiter, RateLimiters, RetryPolicy
 
 NEVER = [400, 401, 402, 403, 404, 413, 418, 422]
 ALWAYS = [408, 409, 429, 500, 502, 503, 504, 529, 599]
@@ -202,3 +202,13 @@ def test_rate_limit_headers_are_believed_where_they_make_sense(remaining, reset,
     rate_limiter = RateLimiter()
     rate_limiter.learn(headers, 100.0, longest=120.0)
     assert rate_limiter.wait(100.0) == seconds
+
+
+def test_runs_with_other_limits_count_what_the_server_was_sent_in_the_last_minute():
+    limiters = RateLimiters()
+    first = limiters.of("poe", "https://a", per_minute=2, tokens_per_minute=None)
+    assert [first.wait(0.0), first.wait(1.0), first.wait(2.0)] == [0.0, 0.0, 58.0]
+    second = limiters.of("poe", "https://a", per_minute=3, tokens_per_minute=None)
+    assert [second.wait(3.0), second.wait(4.0)] == [0.0, 56.0]
+    other = limiters.of("poe", "https://b", per_minute=1, tokens_per_minute=None)
+    assert other.wait(5.0) == 0.0

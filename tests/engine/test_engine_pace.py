@@ -2,6 +2,8 @@
 
 import pytest
 
+from poeflow.client.retry import RateLimiters
+from poeflow.clock import SystemClock
 from poeflow.events import RunFinished, StepFinished
 from poeflow.flowfile.model import Limits
 
@@ -144,3 +146,30 @@ def test_the_time_of_a_step_goes_on_when_its_request_is_sent(bench, scripted, fa
     messages = {error.message for error in outcome.failures.values()}
     assert messages == {"the step took longer than 0.2 s"}
     assert len(bench.simulator.requests) == 2
+
+
+class QuickClock(SystemClock):
+    """A clock of whose minutes each takes 4 seconds: longer than a run that need not wait."""
+
+    def monotonic(self) -> float:
+        return super().monotonic() * 15
+
+    async def asleep(self, seconds: float) -> None:
+        await super().asleep(seconds / 15)
+
+
+def test_runs_that_share_limiters_send_together_what_one_may(bench):
+    flow = f"{HEAD}limits: {{requests_per_minute: 2}}\nsteps:\n"
+    flow += "  a: {for_each: [x, y], prompt: 'NAME {{ item }}'}\n"
+    clock, limiters = QuickClock(), RateLimiters()
+
+    def seconds(name: str, limiters: RateLimiters) -> float:
+        assert bench.run(flow.replace("NAME", name), clock=clock, limiters=limiters).exit_code == 0
+        return bench.events[-1].seconds
+
+    began = clock.monotonic()
+    assert seconds("Say", limiters) < 60
+    seconds("Ask", limiters)
+    assert clock.monotonic() - began >= 60, "all four were not sent in one minute"
+    assert seconds("Tell", RateLimiters()) < 60
+    assert len(bench.simulator.requests) == 6

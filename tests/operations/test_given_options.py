@@ -82,6 +82,7 @@ async def listen(_event): ...
         ({"listen": listen}, "listen is a coroutine function; give one without async"),
         ({"stop": None}, "stop is of type NoneType; give a function"),
         ({"budget": 5}, "budget is of type int; give a Budget"),
+        ({"limiters": 5}, "limiters is of type int; give RateLimiters"),
         ({"config": {}}, "config is of type dict; give a UserConfig"),
         ({"environ": None}, "environ is of type NoneType; give texts by names"),
         ({"ofline": True}, 'there is no option "ofline"; did you mean "offline"?'),

@@ -80,7 +80,10 @@ async def _session(arguments: Sequence[str], options: SharedOptions, *, views: b
         ending = stack.enter_context(ended_by_signals())
         reruns = RerunExecutor(
             lambda: msgspec.structs.replace(
-                shared_run_options(given, environ), warned=warned, cut_short=ending.exit_code
+                shared_run_options(given, environ),
+                warned=warned,
+                limiters=first.limiters,
+                cut_short=ending.exit_code,
             ),
             budget=budget,
             screen=screen,

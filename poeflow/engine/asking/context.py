@@ -58,7 +58,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
     `client` is None without a key: then only stored answers can be used. `origin` is its name, or
     its address if the environment sets another; `variable` holds its key. `takes_schemas` is
-    whether it supports `response_format`, and `limiter` limits the tokens per minute.
+    whether it supports `response_format`, and `limiter` limits requests and tokens per minute.
     """
 
     client: AsyncPoeClient | None
