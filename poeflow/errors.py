@@ -85,6 +85,8 @@ class PoeflowError(Exception):
     """The base class. `message` says where and what; `hint` says what to do (may be empty)."""
 
     exit_code: ClassVar[int] = 1
+    is_shared: ClassVar[bool] = False
+    """Whether every other step would meet it, so that no step tolerates it."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -129,6 +131,7 @@ class AccountError(PoeflowError):
     """The key is missing or malformed."""
 
     exit_code = 5
+    is_shared = True
 
 
 class BusyError(PoeflowError):
@@ -141,12 +144,14 @@ class DiskError(PoeflowError):
     """The local disk is full, read-only, not permitted, or its state is damaged."""
 
     exit_code = 8
+    is_shared = True
 
 
 class BudgetError(PoeflowError):
     """A limit on requests, tokens or cost stopped the run."""
 
     exit_code = 9
+    is_shared = True
 
 
 class StepError(PoeflowError):
@@ -263,12 +268,14 @@ class AuthenticationError(APIStatusError):
     """401: the key is wrong, expired or revoked."""
 
     exit_code = 5
+    is_shared = True
 
 
 class InsufficientCreditsError(APIStatusError):
     """402: the account has no points left."""
 
     exit_code = 5
+    is_shared = True
 
 
 class PermissionDeniedError(APIStatusError):

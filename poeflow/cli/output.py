@@ -8,23 +8,22 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from pathlib import Path
 from typing import Final, Literal, TextIO
 
 import click
 import msgspec
 
 from poeflow.cli.private_files_options import without_keys
+from poeflow.cli.process import own_streams
 from poeflow.clock import SystemClock
 from poeflow.digest import Json, encode_json
 from poeflow.engine.results import Outcome
-from poeflow.events import Event, Listener, Warned
-from poeflow.redact import Scrubber, visible
+from poeflow.events import Event, Warned
+from poeflow.redact import visible
 from poeflow.report.github_commands import inert, inert_json, without_commands
-from poeflow.report.listeners import JsonLines, TolerantListener, scrubbed
+from poeflow.report.listeners import JsonLines, TolerantListener
 from poeflow.report.log import PlainReport
 from poeflow.report.terminal.text import Line, Marks, marks_for, unstyled, wrapped
-from poeflow.settings import known_keys
 
 _BLOCK: Final = 500
 """How many lines are written at once."""
@@ -172,118 +171,6 @@ class RunOutput(msgspec.Struct, frozen=True, kw_only=True):
     events_are_all: bool = False
 
 
-def without_secrets(
-    shown: Listener, also: Iterable[Listener], environ: Mapping[str, str]
-) -> Listener:
-    """Return a listener that passes events to `shown` and `also`, with the known keys masked.
-
-    That one of `also` cannot write stops neither the run nor the others.
-    """
-    listeners: tuple[Listener, ...] = (shown, *(TolerantListener(listen) for listen in also))
-
-    def pass_on(event: Event) -> None:
-        for listen in listeners:
-            listen(event)
-
-    all_of_them = pass_on if len(listeners) > 1 else shown
-    return scrubbed(all_of_them, Scrubber(*known_keys(environ)))
-
-
-class _Log:
-    """What functions of a project print to, in place of stdout: a `stream` that may break off."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> object:
-        found: object = getattr(self._stream, name)
-        return found
-
-    def write(self, text: str) -> int:
-        with contextlib.suppress(OSError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            self._stream.flush()
-
-    def close(self) -> None:
-        """Stay open: others print to it, too."""
-
-
-@contextlib.contextmanager
-def _own_streams() -> Iterator[tuple[TextIO, TextIO]]:
-    """Yield a stdout and a stderr of the run's own, which functions of a project cannot close.
-
-    What they print goes to stderr until the block ends, in any thread, and what programs print
-    that they start: a run's stdout is for its results. At the end the working folder and the
-    environment are what they were.
-    """
-    stdout, stderr = sys.stdout, sys.stderr
-    prints = contextlib.redirect_stdout(_Log(stderr))
-    if (_number(stdout), _number(stderr)) != (1, 2):  # streams that no program inherits
-        with _surroundings(), prints:
-            yield stdout, stderr
-        return
-    stdout.flush()
-    with _surroundings(), _copy(stdout) as results, _copy(stderr) as log:
-        os.dup2(2, 1)
-        try:
-            with prints:
-                yield results, log
-        finally:
-            sys.stdout, sys.stderr = _restored(stdout, 1, results), _restored(stderr, 2, log)
-
-
-@contextlib.contextmanager
-def _surroundings() -> Iterator[None]:
-    """Restore the working folder and the environment at the end, as functions may change them.
-
-    Other flows of the command read both, and the paths of its options are relative to the folder.
-    """
-    folder, environ = Path(), dict(os.environ)
-    with contextlib.suppress(OSError):  # it may be gone
-        folder = folder.absolute()
-    try:
-        yield
-    finally:
-        if os.environ != environ:
-            os.environ.clear()
-            os.environ.update(environ)
-        with contextlib.suppress(OSError):
-            os.chdir(folder)
-
-
-def _number(stream: TextIO) -> int | None:
-    """Return the number of the file that a stream writes to, None if there is none."""
-    try:
-        return stream.fileno()
-    except (OSError, ValueError):
-        return None
-
-
-@contextlib.contextmanager
-def _copy(stream: TextIO) -> Iterator[TextIO]:
-    """Yield another stream to the same file; what it cannot write at the end is lost."""
-    copy = os.fdopen(os.dup(stream.fileno()), "w", encoding=stream.encoding, errors=stream.errors)
-    try:
-        yield copy
-    finally:
-        with contextlib.suppress(OSError):
-            copy.close()
-
-
-def _restored(stream: TextIO, number: int, copy: TextIO) -> TextIO:
-    """Return a stream that writes where its copy does; a new one if a function closed it."""
-    with contextlib.suppress(OSError, ValueError):
-        stream.flush()  # what a function left in it goes where the rest of it went
-    os.dup2(copy.fileno(), number)
-    if not stream.closed:
-        return stream
-    return os.fdopen(number, "w", encoding=copy.encoding, errors=copy.errors, closefd=False)
-
-
 @contextlib.contextmanager
 def _live() -> Iterator[TolerantListener]:
     """Yield the listener that shows the run on stderr: live on a terminal, else as lines."""
@@ -294,21 +181,21 @@ def _live() -> Iterator[TolerantListener]:
     from poeflow.report.terminal.live import LiveReport
 
     color = not os.environ.get("NO_COLOR")
-    with _own_streams() as (_, log), LiveReport(log, SystemClock(), color=color) as report:
+    with own_streams() as (_, log), LiveReport(log, SystemClock(), color=color) as report:
         yield TolerantListener(report)
 
 
 @contextlib.contextmanager
 def _log() -> Iterator[TolerantListener]:
     """Yield the listener that shows the run on stderr as lines. A log may break off."""
-    with _own_streams() as (_, log), PlainReport(log, SystemClock()) as report:
+    with own_streams() as (_, log), PlainReport(log, SystemClock()) as report:
         yield TolerantListener(report, hears_text=False)
 
 
 @contextlib.contextmanager
 def _events() -> Iterator[TolerantListener]:
     """Yield the listener that writes events to stdout. Raises `OSError` at the end if it fails."""
-    with _own_streams() as (results, _):
+    with own_streams() as (results, _):
         events = TolerantListener(JsonLines(results))
         yield events
     if events.error is not None:

@@ -9,9 +9,11 @@ from typing import Final
 import click
 
 from poeflow.errors import UsageError
+from poeflow.events import Event, Listener
 from poeflow.opener import NotTextError, read_named, text_of
 from poeflow.project.private_files import Access
 from poeflow.redact import Scrubber, Secret
+from poeflow.report.listeners import TolerantListener, scrubbed
 from poeflow.settings import (
     BASE_URL_VARIABLE,
     KEY_VARIABLE,
@@ -120,3 +122,20 @@ def _env_text(path: Path) -> str:
         reason = (error.strerror or "cannot be read").lower()
         hint = f"name a file that holds {KEY_VARIABLE}=..."
         raise UsageError(f"{path}: {reason}", hint=hint) from None
+
+
+def without_secrets(
+    shown: Listener, also: Iterable[Listener], environ: Mapping[str, str]
+) -> Listener:
+    """Return a listener that passes events to `shown` and `also`, with the known keys masked.
+
+    That one of `also` cannot write stops neither the run nor the others.
+    """
+    listeners: tuple[Listener, ...] = (shown, *(TolerantListener(listen) for listen in also))
+
+    def pass_on(event: Event) -> None:
+        for listen in listeners:
+            listen(event)
+
+    all_of_them = pass_on if len(listeners) > 1 else shown
+    return scrubbed(all_of_them, Scrubber(*known_keys(environ)))

@@ -296,7 +296,7 @@ class FlowRun:
         """Run the flow that an instance uses once; return its outputs. Raises `PoeflowError`."""
         flow, instance, spec = self.state, work.instance, self.state.plan.steps[work.step]
         if spec.continue_on_error:
-            flow.run_state.tolerate(work.name)
+            flow.run_state.tolerate(flow.name(work.step))
         texts = flow.plan.texts
         with texts.reader.recording(work.reads):
             given = texts.value(("steps", work.step, "with"), dict(spec.with_ or {}), turns.values)

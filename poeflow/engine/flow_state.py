@@ -12,7 +12,7 @@ from poeflow.engine.asking.asker import ToBeAsked
 from poeflow.engine.freshness import Freshness
 from poeflow.engine.lock_entries import LockProof, carried_digest
 from poeflow.engine.results import InstanceOutcome, StepResult, Unknown
-from poeflow.engine.run_state import RunState, is_shared
+from poeflow.engine.run_state import RunState
 from poeflow.engine.statuses import Statuses, why_it_stays
 from poeflow.engine.step_state import StepOutcome, StepUnderWay
 from poeflow.engine.stored_results import StoredResults
@@ -73,7 +73,7 @@ class FlowState:
             run_state.lock_update,
             context.catalogue,
             looks=run_state.saver.looks,
-            requests=run_state.requests,
+            requests=run_state.asker.surveyed,
             holds_requests=context.holds_results,
         )
         self._is_survey = not context.asks
@@ -332,7 +332,7 @@ class FlowState:
     def failed(self, instance: StepInstance, error: PoeflowError) -> InstanceOutcome:
         """Return the outcome of an instance, or a whole step, that failed."""
         name = self.name(instance.id)
-        is_tolerated = self.plan.steps[instance.step].continue_on_error and not is_shared(error)
+        is_tolerated = self.plan.steps[instance.step].continue_on_error and not error.is_shared
         return InstanceOutcome(
             name=name,
             key=instance.key,

@@ -33,7 +33,6 @@ from poeflow.engine.saver import Saver
 from poeflow.errors import (
     APIConnectionError,
     APITimeoutError,
-    PermissionDeniedError,
     PoeflowError,
 )
 from poeflow.events import Source, Warned
@@ -67,6 +66,7 @@ class RunState:
     _held_back: int = 0
     _stopped_by: str = ""
     _is_hopeless: bool = False
+    _tolerant: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -85,8 +85,6 @@ class RunState:
         self.lock_update = lock_update
         self.accepting = accepting
         self.statuses: dict[str, InstanceStatus] = {}
-        self.requests: set[bytes] = set()
-        """The fingerprints of requests that a survey finds must be sent."""
         self.loops: dict[str, Sequence[str | None]] = {}
         self._slots = asyncio.Semaphore(concurrency)
         self._gates = _gates(max(1, concurrency // 2))
@@ -104,8 +102,6 @@ class RunState:
         self.failures: dict[str, PoeflowError] = {}
         self.tolerated: dict[str, PoeflowError] = {}
         self.skipped: dict[str, str] = {}
-        self._tolerant: set[str] = set()
-        """Instances whose step tolerates any failure in the flow that it uses."""
         self.unsurveyed: set[str] = set()
         """What a survey leaves out; nothing of a sample, which leaves out nearly all."""
         self._failure_policy = failure_policy
@@ -160,7 +156,7 @@ class RunState:
         def end(error: BaseException | None) -> None:
             if not isinstance(error, PoeflowError):
                 return
-            if is_shared(error) or not (is_tolerated or self._is_tolerated(name)):
+            if error.is_shared or not (is_tolerated or self._is_tolerated(name)):
                 self._stop(name, error)
 
         slot = Slot(self._slots, begin, end)
@@ -191,7 +187,7 @@ class RunState:
         """
         name = outcome.name
         if outcome.ending == "failed" and self._is_tolerated(name):
-            is_passed_over = outcome.error is not None and not is_shared(outcome.error)
+            is_passed_over = outcome.error is not None and not outcome.error.is_shared
             outcome = msgspec.structs.replace(outcome, is_passed_over=is_passed_over)
         self._note_served(outcome)
         self._update_lock(outcome)
@@ -299,9 +295,9 @@ class RunState:
         """How many instances failed with an answer that the same run takes again."""
         return sum(map(has_unusable_answer, self.failures.values()))
 
-    def tolerate(self, name: str) -> None:
-        """Go on after any failure in the flow that an instance uses: its step tolerates them."""
-        self._tolerant.add(name)
+    def tolerate(self, step: str) -> None:
+        """Go on after any failure in the flow that a step uses, as it tolerates them."""
+        self._tolerant |= {step}
 
     def _is_tolerated(self, name: str) -> bool:
         return bool(self._tolerant) and not self._tolerant.isdisjoint(wholes_of(name))
@@ -316,14 +312,6 @@ class RunState:
                 if working not in whole and task not in self._interrupted:
                     self._interrupted.add(task)
                     task.cancel()
-
-
-def is_shared(error: PoeflowError) -> bool:
-    """Whether every other step would meet an error, so that no step tolerates it.
-
-    What one bot does not permit, another may.
-    """
-    return error.exit_code in SHARED and not isinstance(error, PermissionDeniedError)
 
 
 class Interruptible(AbstractContextManager[None]):

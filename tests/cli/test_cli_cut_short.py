@@ -163,7 +163,7 @@ def test_a_log_says_how_to_go_on(desk, begun):
 def test_the_development_mode_of_python_lets_no_task_be_quoted():
     code = (
         "import asyncio\n"
-        "from poeflow.cli.signals import ended_by_signals\n"
+        "from poeflow.cli.process import ended_by_signals\n"
         "async def main():\n"
         "    with ended_by_signals():\n"
         "        return asyncio.get_running_loop().get_debug()\n"

@@ -32,10 +32,9 @@ from poeflow.cli.output import (
     output_option,
     say,
     say_warning,
-    without_secrets,
 )
-from poeflow.cli.private_files_options import environment_with
-from poeflow.cli.signals import ended_by_signals
+from poeflow.cli.private_files_options import environment_with, without_secrets
+from poeflow.cli.process import ended_by_signals
 from poeflow.engine.results import Outcome
 from poeflow.errors import UsageError, most_serious
 from poeflow.events import Listener

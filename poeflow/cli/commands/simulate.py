@@ -15,7 +15,7 @@ from poeflow.cassettes.cassette_file import CassetteWriter, open_cassette, read_
 from poeflow.cassettes.recorder import CassetteRecorder, RecordedServer
 from poeflow.cassettes.replay import Replay
 from poeflow.cassettes.secrets import Masking
-from poeflow.cli.signals import ended_by_signals
+from poeflow.cli.process import ended_by_signals
 from poeflow.client.http.transport import async_transport_for
 from poeflow.clock import SystemClock, seconds
 from poeflow.errors import UsageError

@@ -12,7 +12,7 @@ import click
 
 from poeflow.cli.page_server import served_pages
 from poeflow.cli.private_files_options import trust_state_option
-from poeflow.cli.signals import ended_by_signals
+from poeflow.cli.process import ended_by_signals
 from poeflow.project.project import Project
 from poeflow.settings import child_environment
 

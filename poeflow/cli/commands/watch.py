@@ -18,7 +18,7 @@ from poeflow.cli.click_options import (
 )
 from poeflow.cli.completing import SELECTIONS
 from poeflow.cli.private_files_options import access_of, environment_with
-from poeflow.cli.signals import ended_by_signals
+from poeflow.cli.process import ended_by_signals
 from poeflow.cli.targets import FlowTarget, flow_target, selections
 from poeflow.cli.watch_terminal import WatchScreen, pressed_commands
 from poeflow.clock import SystemClock
