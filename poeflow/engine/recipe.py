@@ -429,7 +429,7 @@ def _asked(flow: Flow, named: str) -> list[object]:
     alias = flow.models.get(named)
     if alias is None:
         return [named]
-    return [alias.model, alias.provider, alias.params, alias.extra_body]
+    return [alias.model, alias.provider, alias.params.by_name, alias.extra_body]
 
 
 def _written_in(checked: Checked) -> Json:

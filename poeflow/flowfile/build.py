@@ -55,7 +55,9 @@ def build(document: Document) -> Flow | tuple[Problem, ...]:
 def decode_valid(document: Document) -> Flow | None:
     """Return the flow without using jsonschema, None unless it is certainly valid."""
     root = document.root
-    if root is None or not isinstance(root.data, dict) or _has_null(root):
+    if root is None or not isinstance(root.data, dict):
+        return None
+    if _has_null(root) and _nulls(root) > _nulls_that_leave_out(root):
         return None
     if not all(_is_valid(path, node) for path, node in _shapes(root)):
         return None
@@ -76,6 +78,25 @@ def _has_null(node: Node) -> bool:
     if node.data is None:
         return True
     return any(map(_has_null, node.values.values())) or any(map(_has_null, node.items))
+
+
+def _nulls(node: Node) -> int:
+    """Return how many nulls there are in a value."""
+    return (node.data is None) + sum(map(_nulls, (*node.values.values(), *node.items)))
+
+
+def _nulls_that_leave_out(root: Node) -> int:
+    """Return how many nulls stand for what is not to be taken from an alias or `defaults`."""
+    owners = [node for key, node in root.values.items() if key == "defaults"]
+    for key in ("models", "steps"):
+        owners += root.values[key].values.values() if key in root.values else ()
+    found = 0
+    for owner in owners:
+        for key in ("params", "extra_body"):
+            found += _nulls(owner.values[key]) if key in owner.values else 0
+        system = owner.values.get("system")
+        found += system is not None and system.data is None
+    return found
 
 
 def _shapes(root: Node) -> list[tuple[str, Node]]:

@@ -7,7 +7,8 @@ stay as written (`seconds` reads them), templates stay text.
 from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta
+from msgspec import UnsetType as Unset
 
 from poeflow.clock import PATTERN as DURATION_PATTERN
 from poeflow.digest import Json
@@ -48,6 +49,8 @@ class TextFile(_Shape, frozen=True):
 
 
 Prose = Text | TextFile
+SystemText = Prose | Unset | None
+"""A system message. None leaves out that of the alias and of `defaults`."""
 
 
 class PartFile(_Shape, frozen=True):
@@ -61,10 +64,10 @@ class InputSpec(_Shape, frozen=True):
 
     type: Literal["string", "integer", "number", "boolean", "array", "object", "file"] = "string"
     description: str = ""
-    default: Json | msgspec.UnsetType = msgspec.UNSET
+    default: Json | Unset = UNSET
     default_from: StepId | None = None
-    enum: list[Json] | msgspec.UnsetType = msgspec.UNSET
-    items: dict[str, Json] | msgspec.UnsetType = msgspec.UNSET
+    enum: list[Json] | Unset = UNSET
+    items: dict[str, Json] | Unset = UNSET
     properties: dict[str, Json] | None = None
     required: list[str] | None = None
     additional: bool | dict[str, Json] | None = msgspec.field(
@@ -78,7 +81,7 @@ class InputSpec(_Shape, frozen=True):
     def schema(self) -> dict[str, Json]:
         """The JSON Schema of a list or mapping, empty for another value."""
         parts: dict[str, Json] = {}
-        if self.items is not msgspec.UNSET:
+        if self.items is not UNSET:
             parts["items"] = self.items
         if self.properties is not None:
             parts["properties"] = self.properties
@@ -90,31 +93,40 @@ class InputSpec(_Shape, frozen=True):
 
     @property
     def is_required(self) -> bool:
-        return self.default is msgspec.UNSET and self.default_from is None
+        return self.default is UNSET and self.default_from is None
 
 
 class Params(_Shape, frozen=True):
-    """The documented completion parameters. A `"{{ ... }}"` is checked again once rendered."""
+    """The documented completion parameters. A `"{{ ... }}"` is checked again once rendered.
 
-    max_tokens: Count | TemplateText | None = None
-    max_completion_tokens: Count | TemplateText | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | TemplateText | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | TemplateText | None = None
-    stop: Text | Annotated[list[Text], Meta(min_length=1, max_length=4)] | None = None
-    n: Literal[1] | None = None
-    seed: int | TemplateText | None = None
-    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | TemplateText | None = None
-    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | TemplateText | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    logit_bias: dict[str, float] | None = None
-    reasoning_effort: Text | None = None
-    response_format: dict[str, Json] | None = None
-    service_tier: Text | None = None
-    store: bool | None = None
-    metadata: dict[str, Json] | None = None
-    user: Text | None = None
-    stream_options: dict[str, Json] | None = None
+    None leaves out what an alias or `defaults` has.
+    """
+
+    max_tokens: Count | TemplateText | Unset | None = UNSET
+    max_completion_tokens: Count | TemplateText | Unset | None = UNSET
+    temperature: Annotated[float, Meta(ge=0, le=2)] | TemplateText | Unset | None = UNSET
+    top_p: Annotated[float, Meta(ge=0, le=1)] | TemplateText | Unset | None = UNSET
+    stop: Text | Annotated[list[Text], Meta(min_length=1, max_length=4)] | Unset | None = UNSET
+    n: Literal[1] | Unset = UNSET
+    seed: int | TemplateText | Unset | None = UNSET
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | TemplateText | Unset | None = UNSET
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | TemplateText | Unset | None = UNSET
+    logprobs: bool | Unset | None = UNSET
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | Unset | None = UNSET
+    logit_bias: dict[str, float] | Unset | None = UNSET
+    reasoning_effort: Text | Unset | None = UNSET
+    response_format: dict[str, Json] | Unset | None = UNSET
+    service_tier: Text | Unset | None = UNSET
+    store: bool | Unset | None = UNSET
+    metadata: dict[str, Json] | Unset | None = UNSET
+    user: Text | Unset | None = UNSET
+    stream_options: dict[str, Json] | Unset | None = UNSET
+
+    @property
+    def by_name(self) -> dict[str, Json]:
+        """Every parameter, None for one that is not sent."""
+        written: dict[str, Json] = msgspec.to_builtins(self)
+        return {name: written.get(name) for name in self.__struct_fields__}
 
 
 ExtraBody = dict[str, Json]
@@ -138,7 +150,7 @@ class Defaults(_Shape, frozen=True):
     provider: Name | None = None
     params: Params = Params()
     extra_body: ExtraBody = {}
-    system: Prose | None = None
+    system: SystemText = UNSET
     timeout: Duration | Timeout | None = None
     retry: Retry | None = None
     stream: bool | None = None
@@ -221,7 +233,7 @@ class Output(_Shape, frozen=True):
     repair: Annotated[Annotated[int, Meta(ge=0, le=10)] | None, JUDGEMENT] = None
     extract: Annotated[Literal["fenced"] | None, REQUEST] = None
     accept: Annotated[list[Annotated[str, Meta(pattern=r"^[A-Za-z][\w.-]{0,63}$")]], JUDGEMENT] = []
-    default: Annotated[Json | msgspec.UnsetType, JUDGEMENT] = msgspec.UNSET
+    default: Annotated[Json | Unset, JUDGEMENT] = UNSET
     reasoning: Annotated[Literal["keep"] | None, JUDGEMENT] = None
     save: Annotated[Text | None, FILES] = None
     media: Annotated[Text | None, FILES] = None
@@ -240,7 +252,7 @@ class Output(_Shape, frozen=True):
     @property
     def has_default(self) -> bool:
         """Whether a value stands in place of an answer that cannot be read."""
-        return self.default is not msgspec.UNSET
+        return self.default is not UNSET
 
 
 class ModelAlias(_Shape, frozen=True):
@@ -254,7 +266,7 @@ class ModelAlias(_Shape, frozen=True):
     params: Params = Params()
     extra_body: ExtraBody = {}
     fallback: list[Text] = []
-    system: Prose | None = None
+    system: SystemText = UNSET
     timeout: Duration | Timeout | None = None
     retry: Retry | None = None
     requests_per_minute: Count | None = None
@@ -310,7 +322,7 @@ class Expectation(_Shape, frozen=True):
     contains_all: Annotated[Annotated[list[Text], Meta(min_length=1)] | None, TO_VALUE] = None
     starts_with: Annotated[Text | None, TO_TEXT] = None
     ends_with: Annotated[Text | None, TO_TEXT] = None
-    equals: Annotated[Json | msgspec.UnsetType, TO_VALUE] = msgspec.UNSET
+    equals: Annotated[Json | Unset, TO_VALUE] = UNSET
     similar_to: Annotated[Text | Similar | None, TO_VALUE] = None
     matches: Annotated[Text | None, TO_TEXT] = None
     min_length: Whole | None = None
@@ -419,7 +431,7 @@ class Step(_Shape, frozen=True):
     model: Annotated[Text | None, RESOLVED] = None
     provider: Annotated[Name | None, RESOLVED] = None
     fallback: Annotated[list[Text] | None, RUN] = None
-    system: Annotated[Prose | None, RESOLVED] = None
+    system: Annotated[SystemText, RESOLVED] = UNSET
     history: Annotated[StepId | None, REQUEST] = None
     attachments: Annotated[list[Text | Attachment], RESOLVED] = []
     params: Annotated[Params, RESOLVED] = Params()

@@ -155,9 +155,28 @@ def one_of(word: str, options: Iterable[str]) -> str:
     return did_you_mean(word, names) or "known: " + ", ".join(names[:_SHOWN]) + more
 
 
+_NONE: Final = {
+    "fallback": "fallback: []",
+    "tools": "tools: []",
+    "provider": "provider: poe",
+    "timeout": "timeout: 10m",
+    "retry": "retry: {attempts: 4}",
+    "stream": "stream: true",
+    "cache": "cache: true",
+    "repair": "repair: 0",
+    "accept": "accept: []",
+    "params": "params: {temperature: null}",
+    "extra_body": "extra_body: {NAME: null}",
+    **dict.fromkeys(("format", "schema", "one_of", "extract"), "format: text"),
+}
+"""What a step says to have nothing of what it would inherit, by the key."""
+
+
 def empty_hint(path: Sequence[str | int]) -> str:
-    """Return what to do about a key without a value: of a step it does not undo a default."""
-    is_setting = path[2:] == ("system",) or (path[2:3] == ("params",) and path[3:] != ("stop",))
-    is_own = path[:1] == ("steps",) and is_setting
-    more = "; what a step is not to have goes from defaults: to the steps or aliases that have it"
-    return f"fill it, or remove the key{more if is_own else ''}"
+    """Return what to do about a key without a value, which does not undo what is inherited."""
+    key = str(path[-1]) if path else ""
+    none = _NONE.get(key) if path[:1] == ("steps",) else None
+    if path[-1:] == ("system",) and "expect" not in path:
+        none = "system: null"
+    more = f"; write {none} to take nothing from an alias or defaults:" if none else ""
+    return f"fill it, or remove the key{more}"

@@ -26,7 +26,7 @@ from poeflow.flowfile.model import (
     TextFile,
 )
 from poeflow.flowfile.schema import validate
-from poeflow.flowfile.step_settings import given_params
+from poeflow.flowfile.step_settings import written_params
 from poeflow.flowfile.toml import parse_toml
 from poeflow.flowfile.yaml_tree import (
     Document,
@@ -309,10 +309,14 @@ def _defaults(own: Defaults, shared: Defaults) -> Defaults:
     for name in Defaults.__struct_fields__:
         mine, others = getattr(own, name), getattr(shared, name)
         if name == "params":
-            changes[name] = msgspec.convert({**given_params(others), **given_params(mine)}, Params)
+            changes[name] = msgspec.convert(
+                {**written_params(others), **written_params(mine)}, Params
+            )
         elif name == "extra_body":
             both: ExtraBody = {**others, **mine}
             changes[name] = both
+        elif name == "system":
+            changes[name] = others if mine is msgspec.UNSET else mine
         else:
             changes[name] = others if mine is None else mine
     return msgspec.structs.replace(own, **changes)

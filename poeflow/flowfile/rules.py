@@ -1,7 +1,7 @@
 """Rules the schema cannot express: names that must exist, keys that must agree."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -10,13 +10,13 @@ from poeflow.clock import seconds
 from poeflow.digest import encode_json
 from poeflow.flowfile.inputs import default_edges, how_to_give, value_problem, with_article
 from poeflow.flowfile.loops import SELF, continues_itself
-from poeflow.flowfile.model import Defaults, Flow, InputSpec, ModelAlias, Step, Timeout
+from poeflow.flowfile.model import Defaults, Flow, InputSpec, ModelAlias, Params, Step, Timeout
 from poeflow.flowfile.patterns import MAX_COMPARED, nearest, one_of
-from poeflow.flowfile.step_settings import OF_FILES, model_of, settings_of
+from poeflow.flowfile.step_settings import OF_FILES, model_of, settings_of, written_params
 from poeflow.flowfile.yaml_tree import Document, KeyPath, Node
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.ordering import CycleError, ordered
-from poeflow.problems import Place, Problem, limited
+from poeflow.problems import Place, Problem, errors_only, limited
 
 MAX_NAME: Final = 100
 """The longest name of a step, input, alias or output."""
@@ -51,9 +51,14 @@ _SINGLE_BRACES: Final = lazy_pattern(rf"(?<![{{$'\"])\{{ ?{_NAMED} ?\}}(?!\}})")
 _RAW: Final = lazy_pattern(r"\{%[-+]? *raw\b")
 
 
-def rule_problems(flow: Flow, document: Document) -> tuple[Problem, ...]:
-    """Return the problems and warnings of a flow that its schema accepts."""
-    return limited(_all(flow, document))
+def rule_problems(
+    flow: Flow, document: Document, shared: Defaults | None = None
+) -> tuple[Problem, ...]:
+    """Return the problems and warnings of a flow that its schema accepts.
+
+    `shared` are the defaults of its project, which are among those of the flow.
+    """
+    return limited((*_all(flow, document), *_idle_nulls(flow, document, shared or Defaults())))
 
 
 def oversized_settings(flow: Flow, document: Document) -> Problem | None:
@@ -298,6 +303,43 @@ def _model(flow: Flow, document: Document, name: str) -> Iterator[Problem]:
     for shared in sorted(settings.params.keys() & settings.extra_body.keys()):
         place = document.key_place(settings.extra_body[shared].path)
         yield Problem(place, f'"{shared}" is in params too', f'keep it in one ("{name}" gets both)')
+
+
+def _idle_nulls(flow: Flow, document: Document, shared: Defaults) -> Iterator[Problem]:
+    """Warn about each null that leaves nothing out: a value may be missing."""
+    owners: list[tuple[KeyPath, Defaults | ModelAlias | Step, Sequence[Defaults | ModelAlias]]] = []
+    if document.node(("defaults",)) is not None:
+        owners.append((("defaults",), flow.defaults, [shared]))
+    owners += [(("models", name), alias, [flow.defaults]) for name, alias in flow.models.items()]
+    for name, step in flow.steps.items():
+        if step.system is None or step.params != Params() or step.extra_body:
+            given = model_of(flow, name)
+            named = "" if given is None else str(given.value)
+            meant = flow.models if "{" in named else flow.models.keys() & {named}
+            owners.append(
+                (("steps", name), step, [flow.defaults, *(flow.models[one] for one in meant)])
+            )
+    for path, owner, above in owners if not errors_only(document.problems) else ():
+        for key in sorted(_left_out(owner)):
+            if not any(key in _given(one) for one in above):
+                message = f"there is no {'.'.join(key)} of an alias or defaults: to leave out"
+                place = document.key_place((*path, *key))
+                yield Problem(place, message, "write a value, or remove the key", "warning")
+
+
+def _left_out(owner: Defaults | ModelAlias | Step) -> set[tuple[str, ...]]:
+    """Return the keys that are null, and are not to be inherited."""
+    layers = {"params": written_params(owner.params), "extra_body": owner.extra_body}
+    found: set[tuple[str, ...]] = {("system",)} if owner.system is None else set()
+    return found | {(k, one) for k, layer in layers.items() for one in layer if layer[one] is None}
+
+
+def _given(owner: Defaults | ModelAlias) -> set[tuple[str, ...]]:
+    """Return the keys of which a step may inherit a value."""
+    layers = {"params": written_params(owner.params), "extra_body": owner.extra_body}
+    found: set[tuple[str, ...]] = {("system",)} if owner.system else set()
+    keys = {(key, one) for key, layer in layers.items() for one in layer}
+    return (found | keys) - _left_out(owner)
 
 
 def _is_slip(named: str, alias: str) -> bool:

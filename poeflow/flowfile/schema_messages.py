@@ -302,10 +302,10 @@ def message_and_hint(
             return message, hint or _type_hint(error, path, written)
         case "enum":
             options = [str(option) for option in value]
-            written_value = str(error.instance)
             near = hint_for_role if name == "role" else did_you_mean
-            message = f"{_shown(written)} is not one of {', '.join(options)}"
-            return message, near(written_value, options)
+            message = f"{_shown(written) or 'nothing'} is not one of {', '.join(options)}"
+            is_null = error.instance is None
+            return message, empty_hint(path) if is_null else near(str(error.instance), options)
         case "const":
             return f"{name} must be {value}", f"write {name}: {value}"
         case "anyOf":
@@ -386,7 +386,7 @@ def _forbidden(path: KeyPath, siblings: Iterable[str]) -> tuple[str, str]:
 
 
 def _wrong_type(name: str, value: Any, instance: Any, written: str) -> tuple[str, str]:
-    allowed = [value] if isinstance(value, str) else list(value)
+    allowed = [value] if isinstance(value, str) else [kind for kind in value if kind != "null"]
     if allowed[0] in ("number", "integer"):
         allowed = allowed[:1]  # text is allowed too, but only as a template
     wanted = " or ".join(TYPE_WORDS[kind] for kind in allowed)

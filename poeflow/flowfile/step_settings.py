@@ -19,6 +19,7 @@ from poeflow.flowfile.model import (
     Params,
     Samples,
     Step,
+    SystemText,
     Timeout,
 )
 from poeflow.flowfile.yaml_tree import Document, KeyPath, Node, merged_mapping, with_values
@@ -94,8 +95,8 @@ def settings_of(flow: Flow, step: str, *, named: str | None) -> Settings:
         named=named or "",
         model=alias.model if alias else named,
         provider=provider or POE,
-        params=dict(_layers(flow, step, named, "params")),
-        extra_body=dict(_layers(flow, step, named, "extra_body")),
+        params=_kept(_layers(flow, step, named, "params")),
+        extra_body=_kept(_layers(flow, step, named, "extra_body")),
         system=_system(flow, step, named if alias else None),
         timeout=_seconds(timeout.attempt),
         step_timeout=_seconds(timeout.step),
@@ -112,11 +113,12 @@ def fallback_settings(flow: Flow, step: str, named: str, asking: Settings) -> Se
     """Return the settings for calling `named` instead of the step's own model.
 
     They include the step's params, which any model accepts, and the system message of `asking`,
-    but nothing specific to the other bot: neither its alias's settings nor the step's extra_body.
-    They have no fallback.
+    but nothing specific to the other bot: neither its alias's settings nor the step's extra_body,
+    other than what that leaves out. They have no fallback.
     """
     own = flow.steps[step]
-    stripped = msgspec.structs.replace(own, extra_body={}, provider=None, fallback=[])
+    left_out: dict[str, Json] = {k: None for k, value in own.extra_body.items() if value is None}
+    stripped = msgspec.structs.replace(own, extra_body=left_out, provider=None, fallback=[])
     changed = msgspec.structs.replace(flow, steps={**flow.steps, step: stripped})
     found = settings_of(changed, step, named=named)
     return msgspec.structs.replace(found, system=asking.system)
@@ -132,13 +134,10 @@ def judge_settings(flow: Flow, named: str, asking: Settings) -> Settings:
     retry = alias.retry if alias else None
     layers: dict[str, dict[str, Given]] = {"params": {}, "extra_body": {}}
     if alias is not None:
-        own: dict[str, dict[str, Json]] = {
-            "params": given_params(alias.params),
-            "extra_body": alias.extra_body,
-        }
+        own = {"params": written_params(alias.params), "extra_body": alias.extra_body}
         for key, values in own.items():
             path: KeyPath = ("models", named, key)
-            layers[key] = {name: Given(value, (*path, name)) for name, value in values.items()}
+            layers[key] = _kept((name, Given(v, (*path, name))) for name, v in values.items())
     return msgspec.structs.replace(
         asking,
         named=named,
@@ -315,33 +314,46 @@ def _layers(flow: Flow, step: str, named: str | None, key: str) -> Iterator[tupl
     owners.append((flow.steps[step], ("steps", step, key)))
     for owner, path in owners:
         layer = getattr(owner, key)
-        values: dict[str, Json] = given_params(layer) if isinstance(layer, Params) else layer
+        values = written_params(layer) if isinstance(layer, Params) else layer
         for name, value in values.items():
             yield name, Given(value, (*path, name))
+
+
+def _kept(layers: Iterator[tuple[str, Given]]) -> dict[str, Given]:
+    """Return the last value of each name, but for those that are left out by a null."""
+    found = dict(layers)
+    if any(given.value is None for given in found.values()):
+        return {name: given for name, given in found.items() if given.value is not None}
+    return found
 
 
 _NO_PARAMS: Final = Params()
 
 
-def given_params(params: Params) -> dict[str, Json]:
-    """Return the parameters that are set, by name."""
+def written_params(params: Params) -> dict[str, Json]:
+    """Return the parameters that are written, by name; None leaves out an inherited one."""
     if params == _NO_PARAMS:  # as of most steps
         return {}
     values: dict[str, Json] = msgspec.to_builtins(params)
-    return {name: value for name, value in values.items() if value is not None}
+    return values
 
 
 def _system(flow: Flow, step: str, alias: str | None) -> KeyPath | None:
-    if flow.steps[step].system is not None:
-        return ("steps", step, "system")
-    of_alias = None if alias is None else _alias_system(flow.models[alias], alias)
-    return of_alias or (("defaults", "system") if flow.defaults.system is not None else None)
+    """Return the place of the first system message that is written, None if that is a null."""
+    written: list[tuple[SystemText, KeyPath]] = [(flow.steps[step].system, ("steps", step))]
+    if alias is not None:
+        written.append((flow.models[alias].system, ("models", alias)))
+    written.append((flow.defaults.system, ("defaults",)))
+    for text, path in written:
+        if text is not msgspec.UNSET:
+            return None if text is None else (*path, "system")
+    return None
 
 
 def personas_of(flow: Flow, step: str) -> frozenset[str]:
     """Return the aliases whose system message may be sent for a step, or to its judges."""
     own = flow.steps[step]
-    given = model_of(flow, step) if own.kind == "model" and own.system is None else None
+    given = model_of(flow, step) if own.kind == "model" and own.system is msgspec.UNSET else None
     named = {str(given.value)} if given is not None else set()
     return _with_system(flow, named) | judging_personas(flow, own)
 
@@ -366,7 +378,7 @@ def named_aliases(flow: Flow, step: str) -> frozenset[str]:
 def _with_system(flow: Flow, named: set[str]) -> frozenset[str]:
     """Return the aliases with a system message of those `named`, of all if one is a template."""
     meant = _meant(flow, named)
-    return frozenset(name for name in meant if flow.models[name].system is not None)
+    return frozenset(name for name in meant if flow.models[name].system)
 
 
 def _meant(flow: Flow, named: set[str]) -> set[str]:
@@ -375,7 +387,7 @@ def _meant(flow: Flow, named: set[str]) -> set[str]:
 
 
 def _alias_system(alias: ModelAlias | None, named: str) -> KeyPath | None:
-    has_one = alias is not None and alias.system is not None
+    has_one = alias is not None and bool(alias.system)
     return ("models", named, "system") if has_one else None
 
 

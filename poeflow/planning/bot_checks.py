@@ -19,7 +19,6 @@ from poeflow.flowfile.step_settings import (
     POE,
     Settings,
     attachments_of,
-    given_params,
     is_asking,
     judge_settings,
     judges_of,
@@ -27,6 +26,7 @@ from poeflow.flowfile.step_settings import (
     model_of,
     personas_of,
     settings_of,
+    written_params,
 )
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.problems import MAX_PROBLEMS, Place, Problem
@@ -188,7 +188,7 @@ def _has_ignored(flow: Flow) -> bool:
 
 
 def _is_any_ignored(params: Params, extra_body: Mapping[str, Json]) -> bool:
-    return not (_IGNORED.isdisjoint(given_params(params)) and _IGNORED.isdisjoint(extra_body))
+    return not (_IGNORED.isdisjoint(written_params(params)) and _IGNORED.isdisjoint(extra_body))
 
 
 def unpinned_models(file: FlowFile) -> Iterator[Problem]:
@@ -384,7 +384,7 @@ def unused_aliases(file: FlowFile) -> Iterator[Problem]:
 def _unsent_personas(file: FlowFile, named: set[str]) -> Iterator[Problem]:
     """Yield a warning for each alias that is used, and whose system message is not."""
     flow = file.flow
-    mute = {name for name in named & flow.models.keys() if flow.models[name].system is not None}
+    mute = {name for name in named & flow.models.keys() if flow.models[name].system}
     for step in flow.steps if mute else ():
         mute -= personas_of(flow, step) if _may_send_system(flow, step) else set()
         mute -= judging_personas(flow, flow.steps[step])

@@ -113,7 +113,7 @@ def _message_problems(file: FlowFile, name: str, step: Step) -> Iterator[Problem
     """Yield the problems in a step's messages as a whole."""
     roles = [message.role for message in step.turns]
     path: KeyPath = ("steps", name)
-    if step.system is not None and "system" in roles:
+    if step.system and "system" in roles:
         place = file.document.key_place((*path, "system"))
         yield Problem(place, "messages has a system message too", "keep one of them")
     if step.attachments and step.turns and "user" not in roles:

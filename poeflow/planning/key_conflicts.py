@@ -64,7 +64,7 @@ def _history(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
     elif samples_of(earlier).count > 1:
         message = f'step "{step.history}" has a conversation for each sample'
         yield Problem(place, message, "name a step that has one sample")
-    if step.system is not None:
+    if step.system:
         place = file.document.key_place(("steps", name, "system"))
         yield Problem(place, "the conversation has its system message already", "remove system:")
 

@@ -225,3 +225,31 @@ def test_how_an_answer_is_read_must_be_known_before_a_template_names_a_model(ben
         " name the alias itself in model:, or give the step output: of its own"
     )
     assert not bench.simulator.requests
+
+
+LEFT_OUT = """\
+poeflow: 1
+defaults: {model: GPT-5.2, system: Be kind., params: {temperature: 0.3, max_tokens: 500}}
+steps:
+  none: {prompt: None., system: null, params: {temperature: null}}
+  late: {prompt: Late., params: {temperature: "{{ none }}"}}
+  both: {prompt: Both.}
+"""
+
+
+def test_a_null_is_not_sent_and_makes_stale(bench):
+    flow = LEFT_OUT
+    assert bench.run(flow).failures == {}
+    bodies = [request.json for request in bench.simulator.requests]
+    given = {
+        body["messages"][-1]["content"]: (len(body["messages"]), body.get("temperature", "none"))
+        for body in bodies
+    }
+    assert given == {"None.": (1, "none"), "Late.": (2, "none"), "Both.": (2, 0.3)}
+    assert {"temperature" in body for body in bodies} == {True, False}
+    assert stale(bench, flow.replace("{prompt: Both.}", "{prompt: Both., system: null}")) == {
+        "both": ("system is gone",)
+    }
+    fewer = flow.replace("{prompt: Both.}", "{prompt: Both., params: {temperature: null}}")
+    assert stale(bench, fewer) == {"both": ("params.temperature is gone",)}
+    assert stale(bench, flow.replace("system: null, ", "")) == {"none": ("system is new",)}

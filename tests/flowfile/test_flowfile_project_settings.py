@@ -374,3 +374,23 @@ def test_every_key_is_described_with_an_example():
     for name, one in schema["$defs"]["price"]["properties"].items():
         assert one["description"], name
         assert one["examples"], name
+
+
+def test_a_flow_leaves_out_what_they_give(project):
+    settings(project, ALL)
+    found, problems = loaded(
+        project,
+        "poeflow: 1\ndefaults: {system: null, params: {top_p: null}}\nsteps:\n  a: {prompt: hi}\n",
+    )
+    assert problems == []
+    asked = settings_of(found.file.flow, "a", named="writer")
+    assert (asked.system, "top_p" in asked.params) == (None, False)
+
+
+def test_a_flow_that_leaves_out_what_they_do_not_give_is_told(project):
+    settings(project, "")
+    _, problems = loaded(
+        project, "poeflow: 1\ndefaults: {model: X, system: }\nsteps:\n  a: {prompt: hi}\n"
+    )
+    told = "there is no system of an alias or defaults: to leave out"
+    assert problems == [f"a.yaml:2:22: warning: {told}; write a value, or remove the key"]

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from poeflow.flowfile.build import build, decode_valid
 from poeflow.flowfile.model import Flow, Output, Tool
 from poeflow.flowfile.step_settings import (
     Given,
@@ -247,3 +248,66 @@ def test_a_flow_without_such_aliases_stays_as_it_is(flow):
     document = parse(FLOW, "f")
     assert with_alias_keys(flow, document) == (flow, document)
     assert with_alias_keys(flow, document)[1] is document
+
+
+LEFT_OUT = """\
+poeflow: 1
+models:
+  critic: {model: Bot, system: You are a critic., params: {max_tokens: 5, top_p: 0.5}}
+  plain: {model: Bot, system: null, params: {temperature: null}}
+defaults:
+  model: critic
+  system: Be kind.
+  params: {temperature: 0.1}
+  extra_body: {verbosity: low, web_search: true}
+steps:
+  none:
+    prompt: hi
+    system: null
+    params: {temperature: null, top_p: null}
+    extra_body: {verbosity: null}
+  plain: {prompt: hi, model: plain}
+  own: {prompt: hi, model: plain, system: Mine., params: {temperature: 1}}
+  again: {prompt: hi, fallback: [Other-Bot], extra_body: {verbosity: null}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "system", "params", "extra_body"),
+    [
+        ("none", None, {"max_tokens": 5}, {"web_search": True}),
+        ("plain", None, {}, {"verbosity": "low", "web_search": True}),
+        (
+            "own",
+            ("steps", "own", "system"),
+            {"temperature": 1},
+            {"verbosity": "low", "web_search": True},
+        ),
+    ],
+)
+def test_a_null_leaves_out_what_would_be_inherited(step, system, params, extra_body):
+    flow = build(parse(LEFT_OUT, "f"))
+    settings = settings_of(flow, step, named=str(model_of(flow, step).value))
+    assert settings.system == system
+    assert {name: given.value for name, given in settings.params.items()} == params
+    assert {name: given.value for name, given in settings.extra_body.items()} == extra_body
+
+
+def test_a_fallback_model_is_not_sent_what_its_step_leaves_out():
+    flow = build(parse(LEFT_OUT, "f"))
+    asking = settings_of(flow, "again", named="critic")
+    other = fallback_settings(flow, "again", "Other-Bot", asking)
+    assert {name: given.value for name, given in other.extra_body.items()} == {"web_search": True}
+
+
+def test_nulls_of_an_alias_are_left_out_for_judges():
+    flow = build(parse(LEFT_OUT, "f"))
+    judge = judge_settings(flow, "plain", settings_of(flow, "own", named="plain"))
+    assert (judge.system, judge.params) == (None, {})
+
+
+def test_a_flow_with_such_nulls_is_decoded_without_its_schema():
+    assert decode_valid(parse(LEFT_OUT, "f")) is not None
+    assert (
+        decode_valid(parse(LEFT_OUT.replace("prompt: hi", "prompt: hi, tools: null"), "f")) is None
+    )

@@ -68,6 +68,7 @@ class Composer:
         step = instance.step
         spec = self._steps[step]
         params = self._rendered(settings.params, values)
+        params = {name: value for name, value in params.items() if value is not None}
         model = as_text(settings.model, "model")
         extra_body = self._declared(model, self._rendered(settings.extra_body, values))
         if params:
