@@ -1,11 +1,8 @@
 """The filters and tests of flow templates: some of Jinja's and our own, all counted as work."""
 
 import csv
-import hashlib
 import io
 import json
-import re
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sized
 from typing import Any, Final
 
@@ -35,8 +32,6 @@ from poeflow.templates.work_budget import (
 
 MAX_CELLS: Final = 500_000
 MAX_YAML: Final = 256 * 1024
-_SLUG_LENGTH: Final = 80
-_UNSAFE_IN_SLUG: Final = lazy_pattern(r"[^A-Za-z0-9._-]+")
 _FORMULA: Final = lazy_pattern(
     r"[\t\r\n]"
     r"|[\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*"
@@ -45,7 +40,6 @@ _FORMULA: Final = lazy_pattern(
 """The beginnings of formulas, also after invisible characters and in full-width form:
 https://owasp.org/www-community/attacks/CSV_Injection."""
 _NUMBER: Final = lazy_pattern(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
-_RESERVED: Final = lazy_pattern(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 OTHER_NAMES: Final = {
@@ -59,6 +53,7 @@ OTHER_NAMES: Final = {
     "from_csv": "fromcsv",
     "to_csv": "tocsv",
     "slugify": "slug",
+    **dict.fromkeys(("mode", "majority", "majority_vote", "vote"), "most_common"),
     "regex_search": "regex_find",
     "regex_match": "regex_find",
     "re_sub": "regex_replace",
@@ -73,13 +68,14 @@ UNAVAILABLE: Final = {
     "attr": "write value.name",
     "center": "it can make texts without bound",
     "format": "join texts with ~",
+    **dict.fromkeys(("average", "avg", "mean"), "write (numbers | sum) / (numbers | length)"),
     "pprint": "write | tojson",
     "random": "a run must be repeatable",
     "safe": "nothing is escaped, so nothing needs it",
     "escape": "nothing is escaped in prompts",
     "e": "nothing is escaped in prompts",
 }
-"""Filters of Jinja that are not available, and why or what to use instead."""
+"""Filters of Jinja, and others, that are not available, and why or what to use instead."""
 
 
 def tojson(value: object, indent: int | None = None) -> str:
@@ -173,25 +169,6 @@ def flatten(items: Any, levels: int | None = None) -> Iterator[Any]:
             yield from flatten(item, None if levels is None else levels - 1)
         else:
             yield item
-
-
-def slug(value: object) -> str:
-    """Make one safe path segment: letters, digits, `.`, `_`, `-`, at most 80 characters.
-
-    If characters are dropped, six hex digits of the value's hash make the segment unique.
-    """
-    text = str(value) if isinstance(value, int | float) else value
-    if not isinstance(text, str) or isinstance(value, bool):
-        raise TypeError("slug takes a text or a number")
-    marked = unicodedata.normalize("NFKD", text[:10_000]).encode("ascii", "ignore").decode()
-    safe = _UNSAFE_IN_SLUG.sub("-", marked).strip("-.")
-    if safe == text and 0 < len(safe) <= _SLUG_LENGTH and not _RESERVED.fullmatch(safe):
-        return safe
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
-    start = safe[: _SLUG_LENGTH - 7].rstrip("-.")
-    if not start or _RESERVED.fullmatch(start):
-        start = f"x-{start}".rstrip("-")
-    return f"{start[: _SLUG_LENGTH - 7]}-{digest}"
 
 
 class _Dumper(yaml.CSafeDumper):
@@ -316,6 +293,39 @@ def total(
     return sum(numbers, start)
 
 
+@pass_environment
+def most_common(environment: Environment, items: Any, case_sensitive: object = 0) -> Any:
+    """Return the item that is there most often, of several such ones the first; none is left out.
+
+    Items are equal as for `unique`; lists and mappings are, if they are so as JSON.
+    """
+    votes: dict[str, list[Any]] = {}
+    for item in items:
+        if isinstance(item, InstanceValue):
+            raise TypeError('most_common takes values: write map(attribute="value") before it')
+        if isinstance(item, list | tuple | dict):
+            votes.setdefault(json.dumps(to_json(item), sort_keys=True), []).append(item)
+        elif item is not None:
+            votes.setdefault(same_key(item, is_exact=bool(case_sensitive)), []).append(item)
+    if not votes:
+        return environment.undefined("there is no most common item of none")
+    return max(votes.values(), key=len)[0]
+
+
+@pass_environment
+def median(environment: Environment, items: Any) -> Any:
+    """Return the number in the middle, of two such ones their mean."""
+    numbers = list(items)
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise TypeError("median takes numbers: write map('float') before it")
+    if not numbers:
+        return environment.undefined("there is no median of none")
+    ordered, middle = sorted(numbers), len(numbers) // 2
+    is_odd = len(numbers) % 2 == 1
+    return ordered[middle] if is_odd else (ordered[middle - 1] + ordered[middle]) / 2
+
+
 def pass_rate(results: Any) -> float:
     """Return the share of results that passed what their step expects; 1 if there are none."""
     passed = [one.get("passed") if isinstance(one, Mapping) else None for one in results]
@@ -371,11 +381,13 @@ _OURS: Final[dict[str, tuple[Callable[..., Any], _Rule]]] = {
     "indent": (text_filters.indent, _SCAN),
     "int": (to_integer, _ANY),
     "join": (join, _ITEMS),
+    "median": (median, _Rule(times=5)),
+    "most_common": (most_common, _Rule(times=5)),
     "pass_rate": (pass_rate, _Rule()),
     "replace": (text_filters.replace, _SCAN),
     "round": (number_round, _ANY),
     "slice": (columns, _ITEMS),
-    "slug": (slug, _Rule(characters=100, is_wide=True)),
+    "slug": (text_filters.slug, _Rule(characters=100, is_wide=True)),
     "string": (to_text, _ANY),
     "sum": (total, _ITEMS),
     "tocsv": (tocsv, _Rule(times=5)),

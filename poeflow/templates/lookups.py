@@ -36,6 +36,7 @@ _OTHER_RESULTS: Final = ("output", "result", "content", "response", "answer", "c
 _TEXTS: Final = frozenset({"text", "value", "reasoning", "model", "status"})
 """Attributes of results that are texts or none."""
 _BY_ATTRIBUTE: Final = frozenset({"groupby", "rejectattr", "selectattr"})
+_OF_VALUES: Final = frozenset({"median", "most_common"})
 
 
 class Lookups:
@@ -383,6 +384,9 @@ class Lookups:
             attribute = "text" if "text" in self._results[step] else "outputs.NAME"
             hint = f'write map(attribute="{attribute}") before it'
             self.note(node.lineno - 1, f'a result of step "{step}" is no text to join', hint)
+        if node.name in _OF_VALUES and (named or step is not None):
+            hint = 'write map(attribute="value") before it, or another attribute'
+            self.note(node.lineno - 1, f"{node.name} takes a list of values", hint)
         if node.name == "tocsv":
             self._check_key(way, "text", node.lineno - 1)
         for argument in (*first, *named):

@@ -3,7 +3,10 @@
 `filters` names them and counts their work, but for that of patterns, which is counted here.
 """
 
+import hashlib
+import re
 import textwrap
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -101,6 +104,30 @@ def truncate_words(text: str, length: int, end: str = "...") -> str:
             return text[:last] + to_text(end)
         last = word.end()
     return text
+
+
+_SLUG_LENGTH: Final = 80
+_UNSAFE_IN_SLUG: Final = lazy_pattern(r"[^A-Za-z0-9._-]+")
+_RESERVED: Final = lazy_pattern(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
+def slug(value: object) -> str:
+    """Make one safe path segment: letters, digits, `.`, `_`, `-`, at most 80 characters.
+
+    If characters are dropped, six hex digits of the value's hash make the segment unique.
+    """
+    text = str(value) if isinstance(value, int | float) else value
+    if not isinstance(text, str) or isinstance(value, bool):
+        raise TypeError("slug takes a text or a number")
+    marked = unicodedata.normalize("NFKD", text[:10_000]).encode("ascii", "ignore").decode()
+    safe = _UNSAFE_IN_SLUG.sub("-", marked).strip("-.")
+    if safe == text and 0 < len(safe) <= _SLUG_LENGTH and not _RESERVED.fullmatch(safe):
+        return safe
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    start = safe[: _SLUG_LENGTH - 7].rstrip("-.")
+    if not start or _RESERVED.fullmatch(start):
+        start = f"x-{start}".rstrip("-")
+    return f"{start[: _SLUG_LENGTH - 7]}-{digest}"
 
 
 PATTERN_FILTERS: Final = frozenset({"regex_find", "regex_findall", "regex_replace"})

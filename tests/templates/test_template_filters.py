@@ -18,12 +18,12 @@ from poeflow.templates.filters import (
     fromjson,
     fromyaml,
     pass_rate,
-    slug,
     tocsv,
     tojson,
     toyaml,
 )
 from poeflow.templates.render import TemplateError
+from poeflow.templates.text_filters import slug
 from poeflow.templates.values import Instances
 from poeflow.templates.work_budget import WorkBudget
 
@@ -46,7 +46,16 @@ def test_filters_are_these():
         *("abs", "batch", "capitalize", "count", "d", "dedent", "default", "dictsort"),
         *("filesizeformat", "first", "flatten", "float", "fromcsv", "fromjson", "fromyaml"),
         *("groupby", "indent", "int", "items", "join", "last", "length", "list", "lower", "map"),
-        *("max", "min", "pass_rate", "regex_find", "regex_findall", "regex_replace"),
+        *(
+            "max",
+            "median",
+            "min",
+            "most_common",
+            "pass_rate",
+            "regex_find",
+            "regex_findall",
+            "regex_replace",
+        ),
         *("reject", "rejectattr"),
         *("replace", "reverse", "round", "select", "selectattr", "slice", "slug", "sort"),
         *("string", "sum", "title", "tocsv", "tojson", "toyaml", "trim", "truncate"),
@@ -276,6 +285,14 @@ def test_slug_takes_text_and_numbers(value):
         ("{{ 'hello wORLD'|title }} {{ 'AB'|capitalize }} {{ 'ab'|reverse }}", "Hello World Ab ba"),
         ("{{ 5|string ~ 'x' }} {{ none|default('d', true) }}", "5x d"),
         ("{{ inputs.rows|tojson|fromjson|length }} {{ '- 1'|fromyaml|first }}", "2 1"),
+        ("{{ ['a', 'B', 'b', 'A', 'b']|most_common }} {{ [2, 1, 1.0, 2]|most_common }}", "B 2"),
+        (
+            "{{ ['b', 'B', 'B']|most_common(case_sensitive=true) }} {{ ['b', 'B']|most_common }}",
+            "B b",
+        ),
+        ("{{ [none, none, 4]|most_common }} {{ []|most_common|default('nobody') }}", "4 nobody"),
+        ("{{ [{'a': 1}, [2], {'a': 1}]|most_common|tojson }}", '{"a": 1}'),
+        ("{{ [9, 1, 2]|median }} {{ [4, 1]|median }} {{ []|median|default('-') }}", "2 2.5 -"),
     ],
 )
 def test_filter_does_what_it_says(house, text, expected):
@@ -302,6 +319,10 @@ def test_filter_does_what_it_says(house, text, expected):
         ("{{ [1]|tojson(99) }}", "the argument 99 is over 16"),
         ("{{ {'a': range}|tojson }}", "a function is not text"),
         ("{{ '{'|fromjson }}", "fromjson: Input data was truncated"),
+        ("{{ []|most_common }}", "there is no most common item of none"),
+        ("{{ []|median }}", "there is no median of none"),
+        ("{{ ['1', '2']|median }}", "median takes numbers: write map('float') before it"),
+        ("{{ [true]|median }}", "median takes numbers"),
     ],
 )
 def test_filter_refuses(house, text, message):
