@@ -83,9 +83,9 @@ class InstanceValue(dict[str, Json]):
     def columns(self, *, with_scores: bool = False) -> dict[str, Json]:
         """Return the cells of a table row: the key, the columns of the item, and the result.
 
-        The result is the chosen word, else the fields of the data, else the text; a field with
-        the name of a column of the item is called `answer.NAME`. Scores are how it was judged:
-        `passed`, `score` and `unmet`, what was not as expected.
+        The result is the outputs of a used flow, the chosen word, else the fields of the data, else
+        the text; a field with the name of a column of the item is called `answer.NAME`. Scores are
+        how it was judged: `passed`, `score` and `unmet`, what was not as expected.
         """
         item, matrix = self.get("item"), self.get("matrix")
         own: dict[str, Json] = {"key": self["key"]}
@@ -109,8 +109,10 @@ class InstanceValue(dict[str, Json]):
     @property
     def _results(self) -> dict[str, Json]:
         """Return the fields of the result by name."""
-        data, results = self["data"], dict[str, Json]()
-        if self["value"] is not None:
+        data, results, outputs = self["data"], dict[str, Json](), self["outputs"]
+        if isinstance(outputs, dict) and outputs:
+            results = dict(outputs)
+        elif self["value"] is not None:
             results = {"value": self["value"]}
         elif isinstance(data, dict):
             results = dict(data)

@@ -170,6 +170,18 @@ def judged(key, verdicts, **fields):
     return result(key, **fields) | {"verdicts": verdicts, "passed": passed, "score": 0.5}
 
 
+def test_csv_of_used_flows_has_their_outputs():
+    results = {
+        "1": result("1", outputs={"title": "A", "n": 2}),
+        "2": result("2", status="failed", error="cut off"),
+    }
+    by_key = Instances(results, status="ok", own={"1": {"item": {"n": 1}}, "2": {"item": {"n": 3}}})
+    assert list(csv.DictReader(io.StringIO(tocsv(by_key.all)))) == [
+        {"key": "1", "n": "1", "title": "A", "answer.n": "2", "error": ""},
+        {"key": "2", "n": "3", "title": "", "answer.n": "", "error": "cut off"},
+    ]
+
+
 def test_scores_of_results_stand_beside_fields_of_the_same_name():
     verdicts = [
         {"passed": False, "message": "too long"},
