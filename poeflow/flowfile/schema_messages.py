@@ -109,7 +109,9 @@ _IN_OUTPUT: Final = {
     "type": 'did you mean "format"?',
     **dict.fromkeys(("regex", "pattern"), "write expect: [{matches: x}] in the step"),
 }
+_LAST_ROWS: Final = 'the last ones are taken by where: "loop.index > loop.length - 20"'
 _IN_LOOPS: Final = {
+    **dict.fromkeys(("last", "tail"), _LAST_ROWS),
     **dict.fromkeys(("filter", "if", "when", "select"), 'did you mean "where"?'),
     **dict.fromkeys(("items", "list", "over", "from"), 'did you mean "in"?'),
     **dict.fromkeys(("path", "csv", "table", "rows"), 'did you mean "file"?'),
@@ -236,17 +238,8 @@ TYPE_WORDS: Final = {
     "null": "nothing",
 }
 _RIVALS: Final = (
-    "render",
-    "command",
-    "call",
-    "use",
-    "messages",
-    "path",
-    "url",
-    "text",
-    "in",
-    "file",
-    "rubrics",
+    *("render", "command", "call", "use", "messages"),
+    *("path", "url", "text", "in", "file", "rubrics"),
 )
 _RIVALS_OF: Final[dict[str, tuple[str, ...]]] = {
     "key": ("group_by",),
@@ -477,7 +470,9 @@ def _out_of_bounds(error: "ValidationError", name: str, written: str) -> tuple[s
     shown = _shown(written)
     match error.validator:
         case "minimum":
-            return f"{name}: {shown} is below {limit}", f"the minimum is {limit}"
+            is_from_end = name == "limit" and shown.startswith("-")
+            hint = _LAST_ROWS if is_from_end else f"the minimum is {limit}"
+            return f"{name}: {shown} is below {limit}", hint
         case "maximum":
             return f"{name}: {shown} is above {limit}", f"the maximum is {limit}"
         case "exclusiveMinimum":

@@ -60,6 +60,9 @@ def _history(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
     elif is_fan_out(earlier) and chained_to(file.flow, name) != step.history:
         hint = f"write for_each: steps.{step.history}, to continue each of them"
         message = f'step "{step.history}" has a conversation for each item'
+        if continues_itself(file.flow, step.history):
+            message = f'step "{step.history}" has a turn of its conversation for each item'
+            hint = f"write for_each: steps.{step.history} and if: loop.last, to go on from its end"
         yield Problem(place, message, hint)
     elif samples_of(earlier).count > 1:
         message = f'step "{step.history}" has a conversation for each sample'
