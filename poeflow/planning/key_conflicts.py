@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from typing import Final
 
+from msgspec import UNSET
+
 from poeflow.digest import Json, encode_json
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import chained_to, continues_itself, is_fan_out
 from poeflow.flowfile.model import PartFile, Repeat, Step
 from poeflow.flowfile.patterns import MAX_COMPARED, nearest
-from poeflow.flowfile.step_settings import model_of, samples_of
+from poeflow.flowfile.step_settings import model_of, personas_of, samples_of
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Place, Problem
@@ -28,6 +30,8 @@ _INTERPRETERS: Final = lazy_pattern(
 """Programs that take code as an argument, as those of `_CODE` say."""
 _CODE: Final = lazy_pattern(r"-[A-Za-z]*[cCeErpS]|--eval|--print|/[cCkK]|-[cC]ommand|eval")
 _TURN: Final = lazy_pattern(r"\b(?:previous|repeat)\b")
+_OF_TURN: Final = lazy_pattern(r"\{[{%][^}]*(?<![.\w])(?:item|key|loop|carry|source)\b")
+"""In a template: a name that has another value in each turn of a conversation."""
 _TOOL_KEYS: Final = ("tool_choice", "tools_mode", "parallel_tool_calls")
 _CHOICES: Final = ("auto", "none", "required")
 
@@ -51,6 +55,7 @@ def _history(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
         place = file.document.key_place(("steps", name, "samples"))
         message = "there is one conversation, and samples would be several"
         yield Problem(place, message, "remove samples: or history:")
+    yield from _unsent_systems(file, name, step)
     earlier = file.flow.steps.get(step.history or "")
     if step.history is None or earlier is None:
         return
@@ -70,6 +75,24 @@ def _history(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
     if step.system:
         place = file.document.key_place(("steps", name, "system"))
         yield Problem(place, "the conversation has its system message already", "remove system:")
+
+
+def _unsent_systems(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
+    """Warn if the turns of one conversation would have different system messages.
+
+    It has that of its first turn.
+    """
+    if not continues_itself(file.flow, name):
+        return
+    key, text = "system", step.system
+    if text is UNSET:
+        personas = personas_of(file.flow, name)
+        key, text = "model", step.model if len(personas) > 1 else None
+    if isinstance(text, str) and _OF_TURN.search(text):
+        place = file.document.place(("steps", name, key))
+        message = "of one conversation only the first turn's system message is sent"
+        hint = "say in the prompt what is different in each turn"
+        yield Problem(place, message, hint, "warning")
 
 
 def _output(file: FlowFile, name: str, step: Step) -> Iterator[Problem]:
