@@ -23,6 +23,7 @@ from poeflow.project.project import FileProblem, Project
 MAX_STEPS: Final = 20_000
 """How many steps a flow may have: so many are checked in a few seconds."""
 _FLOW_KEYS: Final = frozenset({"poeflow", "steps"})
+_LOCK_KEY: Final = "poeflow_lock"
 _SCHEMA_KEYS: Final = frozenset({"$schema", "$defs", "$id"})
 _FLOW_ENDINGS: Final = (".yaml", ".yml", ".json")
 _OTHER_FILES: Final = (
@@ -148,11 +149,13 @@ def _too_many_steps(document: Document) -> Problem | None:
 def _not_a_flow(document: Document, name: str) -> Problem | None:
     """Return one problem for a file that is clearly not a flow, None if it may be a flow."""
     keys = document.root.keys.keys() if document.root is not None else frozenset()
-    if keys & _FLOW_KEYS:
+    if keys & _FLOW_KEYS and _LOCK_KEY not in keys:
         return None
     what = next((what for ending, what in _OTHER_FILES if name.endswith(ending)), "")
     if keys & _SCHEMA_KEYS:
         what = "a JSON Schema"
+    if _LOCK_KEY in keys:
+        what = "the lock of a flow"
     if not what and not name.endswith(_FLOW_ENDINGS):
         what = f"a {PurePosixPath(name).suffix or 'text'} file"
     if what:

@@ -18,13 +18,7 @@ from poeflow.templates.lookups import METHODS, Lookups
 from poeflow.templates.reader import Origin
 from poeflow.templates.render import as_template
 from poeflow.templates.sandbox import children_of, why_refused
-from poeflow.templates.scopes import (
-    Bindings,
-    CheckedTemplate,
-    Scope,
-    guards,
-    literal_texts,
-)
+from poeflow.templates.scopes import Bindings, CheckedTemplate, Scope, guards, literal_texts
 from poeflow.templates.template_errors import habit_warnings, loss_warnings, syntax_problem
 
 _FILE_FUNCTIONS: Final = ("read", "glob")
@@ -326,7 +320,10 @@ class Walker:
         if not self._bindings.comes_from_step(argument):
             return True
         message = f"{what} cannot take a path that may come from a step"
-        hint = "use a literal or an input, not a macro's argument or a namespace"
+        hint = (
+            "use a literal, an input or an item, not a macro's argument or a namespace; "
+            "to choose among files, let a loop read each, and choose among its texts"
+        )
         self._lookups.note(argument.lineno - 1, message, hint)
         return False
 

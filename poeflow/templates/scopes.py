@@ -59,7 +59,7 @@ MEANT_ELSEWHERE: Final = {
         ("previous", "repeat"),
         "only prompts, params, with: and expect: of a step with repeat: have it",
     ),
-    "carry": "only a step with for_each: {carry: ...} has it",
+    "carry": "only a step with for_each: {carry: ...} has it, and carry: itself sees previous",
     "verdicts": "only until: of repeat: has them; elsewhere write previous.verdicts",
 }
 """Names with a meaning in other languages or at other places of a flow."""

@@ -357,6 +357,11 @@ def test_a_program_is_served_and_its_end_is_ours(tmp_path, monkeypatch):
         "",
         "error: no-such-program: no such file or directory\n  check the program's name\n",
     )
+    script = tmp_path / "script"
+    script.write_text("echo hi\n")
+    script.chmod(0o755)
+    told = f"error: {script}: exec format error\n  begin it with a line like #!/bin/sh\n"
+    assert ran("simulate", "--replay", tape, "--", str(script)) == (2, "", told)
 
 
 def test_a_program_is_ended_with_us(tmp_path):

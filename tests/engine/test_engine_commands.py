@@ -189,6 +189,9 @@ def test_a_program_that_is_not_there(bench):
     )
     bench.write("plain.txt", "text")
     assert "cannot be started: permission denied" in failure(bench, step("./plain.txt"))
+    (bench.folder / "plain.txt").chmod(0o755)
+    told = "cannot be started: exec format error; begin the file with a line like #!/bin/sh"
+    assert told in failure(bench, step("./plain.txt"))
 
 
 def test_a_program_beside_the_flow(bench):

@@ -179,6 +179,7 @@ def test_too_many_warnings_are_no_error():
     [
         ("notes.inputs.yaml", "topic: x\n", "a file of inputs"),
         ("notes.lock.json", '{"poeflow_lock": 2}', "the lock of a flow"),
+        ("notes.lock.json", '{"poeflow_lock": 2, "steps": {"a": {}}}', "the lock of a flow"),
         ("flow.schema.json", '{"$schema": "x"}', "a JSON Schema"),
         ("answer.json", '{"$id": "x", "type": "object"}', "a JSON Schema"),
         ("prompts/style.md", "Write plainly: {{ x }}\n", "a .md file"),

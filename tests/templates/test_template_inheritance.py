@@ -178,7 +178,8 @@ def test_blocks_fill_those_of_the_file_that_is_extended(make_house, text, expect
             [
                 (
                     "1:61: include cannot take a path that may come from a step; "
-                    "use a literal or an input, not a macro's argument or a namespace"
+                    "use a literal, an input or an item, not a macro's argument or a namespace; "
+                    "to choose among files, let a loop read each, and choose among its texts"
                 ),
             ],
         ),

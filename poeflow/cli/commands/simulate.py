@@ -297,7 +297,9 @@ async def _started(
         return await asyncio.create_subprocess_exec(*command, env=environ)
     except (OSError, ValueError) as error:
         reason = (getattr(error, "strerror", None) or "cannot be started").lower()
-        raise UsageError(f"{command[0]}: {reason}", hint="check the program's name") from None
+        is_script = reason == "exec format error"
+        hint = "begin it with a line like #!/bin/sh" if is_script else "check the program's name"
+        raise UsageError(f"{command[0]}: {reason}", hint=hint) from None
 
 
 def _say(message: str) -> None:

@@ -298,7 +298,9 @@ class Program:
         except (OSError, ValueError) as error:  # ValueError: a zero byte
             reason = (getattr(error, "strerror", None) or str(error)).lower()
             message = f"{shown_command(arguments)} cannot be started: {reason}"
-            raise StepError(message, hint="check the command") from None
+            is_script = reason == "exec format error"
+            hint = "begin the file with a line like #!/bin/sh" if is_script else "check the command"
+            raise StepError(message, hint=hint) from None
 
     def _found(self, name: str) -> str:
         """Return the path of a program: from the flow's folder, or on the PATH."""
