@@ -248,6 +248,7 @@ def test_every_flow_in_flows_is_sound_and_runs_offline(checkout):
         "translations.yaml",
         "triage.yaml",
         "voices.yaml",
+        "vote.yaml",
     ]
     arguments = ["run", "--offline", "--allow-tools", *(f"flows/{name}" for name in flows)]
     done = subprocess.run(
