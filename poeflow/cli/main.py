@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "doctor": "Examine this machine: versions, key, state, network.",
     "graph": "Draw a flow as Mermaid or DOT.",
     "history": "List the runs of this project.",
+    "import": "Make a flow from the prompt file of another tool.",
     "init": "Write a first flow to start from.",
     "lock": "Bring locks back in order, or merge them for git.",
     "lsp": "Serve an editor: problems, definitions, states of steps.",
@@ -35,6 +36,8 @@ COMMANDS: Final = {
     "watch": "Run flows, and again what a change makes stale.",
     "why": "Show which flows and steps read a file.",
 }
+_MODULES: Final = {"import": "import_flow"}
+"""The modules of commands that cannot have their names, which are words of Python."""
 _COLLECT_EVERY: Final = 30_000
 """How many objects are new when garbage is collected: a run over many rows makes many that stay."""
 _COLLECT_RARELY: Final = {"check": 1_000_000}
@@ -59,8 +62,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"poeflow.cli.commands.{cmd_name}")
-        command = getattr(module, cmd_name)
+        name = _MODULES.get(cmd_name, cmd_name)
+        command = getattr(importlib.import_module(f"poeflow.cli.commands.{name}"), name)
         if not isinstance(command, click.Command):
             raise AssertionError(f"{cmd_name} is not a command")
         _collect_garbage_from_now(_COLLECT_RARELY.get(cmd_name, _COLLECT_EVERY))

@@ -33,7 +33,7 @@ _SCHEMAS: Final = {
     "shared": "project.schema.json",
 }
 """Which bundled schema has the keys of a target's inputs."""
-_WITHOUT_JSON: Final = frozenset({"flow", "template", "script", "shared", "inputs"})
+_WITHOUT_JSON: Final = frozenset({"flow", "template", "script", "shared", "inputs", "prompt_file"})
 """The targets whose inputs are not made of JSON."""
 
 

@@ -38,6 +38,8 @@ from poeflow.flowfile.tables import ROW_SUFFIXES, rows
 from poeflow.flowfile.yaml_tree import parse_value
 from poeflow.operations.budgets import prices_of
 from poeflow.operations.check import Checkup, checkup
+from poeflow.operations.imports.import_formats import imported
+from poeflow.operations.imports.imported_flow import flow_text
 from poeflow.operations.plan import planned
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.status import proof_of, statuses_of, stored_requests
@@ -309,6 +311,19 @@ def cassette(data: bytes) -> None:
             raise AssertionError("a recording does not read back the same")
 
 
+def prompt_file(data: bytes) -> None:
+    """Make a flow of a prompt file of another tool, by the suffix in its first line."""
+    here = house("prompt_file")
+    suffix, _, content = data.partition(b"\n")
+    name = f"prompts.{suffix.decode('latin-1')}"
+    if name not in {"prompts.yaml", "prompts.prompt", "prompts.prompty"}:
+        name = "prompts.yaml"
+    here.write(name, content)
+    made = imported(here.project, f"//{name}", name, None, {})
+    text = flow_text(made.flow, name, "flow.schema.json")
+    assert parse_value(text) == made.flow
+
+
 TARGETS: Final[dict[str, Target]] = {
     "flow": flow,
     "inputs": inputs,
@@ -327,6 +342,7 @@ TARGETS: Final[dict[str, Target]] = {
     "simulator": simulator,
     "script": script,
     "cassette": cassette,
+    "prompt_file": prompt_file,
 }
 
 

@@ -13,7 +13,7 @@ THIRD_PARTY = {
     "simulator": {"h11", "jinja2"},
     "report": {"rich", "jinja2", "markdown_it", "markupsafe", "starlette", "uvicorn"},
     "engine": {"PIL", "pypdf"},
-    "operations": {"watchfiles", "pygls", "lsprotocol"},
+    "operations": {"watchfiles", "pygls", "lsprotocol", "jinja2", "yaml"},
     "cli": {"click", "dotenv"},
 }
 """What each room may use besides the standard library and msgspec."""

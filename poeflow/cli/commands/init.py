@@ -7,11 +7,10 @@ from typing import Final
 import click
 
 from poeflow.errors import UsageError
-from poeflow.flowfile.schema import FLOW_SCHEMA
 from poeflow.flowfile.yaml_messages import core_value
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.opener import read_plain
-from poeflow.operations.editors.editor_schema import schema_text
+from poeflow.operations.editors.new_flow import schema_for, write_new
 from poeflow.project.project import (
     Project,
     action_folder,
@@ -99,17 +98,8 @@ def init(path: Path | None, *, is_git: bool, is_github: bool) -> None:
 
 
 def _write_flow(path: Path) -> None:
-    if path.suffix not in (".yaml", ".yml"):
-        raise UsageError(f"{path}: a flow is a YAML file", hint=f"try {path}.yaml")
-    if path.exists():
-        raise UsageError(f"{path} is there already", hint="name another file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    schema = Project.find(path.parent.resolve()).root / "flow.schema.json"
-    if not schema.exists():
-        atomic_write(schema, schema_text(FLOW_SCHEMA).encode())
-    shown = Path(os.path.relpath(schema, path.parent.resolve())).as_posix()
-    text = FLOW.format(name=_name(path.stem), schema=shown)
-    atomic_write(path, text.encode())
+    text = FLOW.format(name=_name(path.stem), schema=schema_for(path))
+    write_new(path, text)
     click.echo(f"wrote {path}")
     click.echo(f"try: poeflow run {path} --offline", err=True)
 
