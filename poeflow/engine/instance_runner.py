@@ -236,7 +236,7 @@ class InstanceRunner:
 
     async def _proof_without_answer(self, ready: Ready) -> LockProof | None:
         """Return the proof of an instance that is current whatever answer is stored, else None."""
-        proof = self._flow.freshness.text_proof(ready.instance, ready.upstream)
+        proof = self._flow.stored.text_proof(ready.instance, ready.upstream)
         if proof is None and ready.is_known:
             proof = await self._proof_of_edited(ready)
         return proof or self._flow.stored.side_proof(ready.instance, ready.upstream)

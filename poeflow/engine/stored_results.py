@@ -191,6 +191,14 @@ class StoredResults:
         is_stored = found and self.answer(instance.step, instance.key, found.entry)
         return None if is_stored else found
 
+    def text_proof(
+        self, instance: StepInstance, upstream: InstanceOutcome | None
+    ) -> LockProof | None:
+        """Return the proof of a command, or of a judged text, unless it is asked for again."""
+        if self.is_always_asked(instance):
+            return None
+        return self._freshness.text_proof(instance, upstream)
+
     def moved_proof(
         self, instance: StepInstance, upstream: InstanceOutcome | None
     ) -> LockProof | None:

@@ -54,6 +54,16 @@ def test_a_function_judges_an_answer_once(bench, checked):
     assert (checked(), bench.prompts()) == (1, ["hi"])
 
 
+def test_an_answer_without_a_cache_is_asked_for_and_judged_in_each_run(bench, checked):
+    flow = FLOW.replace("prompt: hi", "prompt: hi\n    cache: false")
+    bench.run(flow, **ALLOWED)
+    (status,) = bench.statuses(flow)
+    assert (status.state, status.calls) == ("fresh", 1)
+    assert bench.run(flow, **ALLOWED).exit_code == 0
+    assert (checked(), bench.prompts()) == (2, ["hi", "hi"])
+    assert bench.locked() == []
+
+
 def test_an_answer_that_it_refuses_fails_the_step(bench, checked):
     flow = FLOW.replace("checks:short", "checks:rated")
     outcome = bench.run(flow, **ALLOWED)
