@@ -211,7 +211,8 @@ class FlowRun:
         if any(flow.outcomes[need].is_absent for need in needs):
             under_way = await flow.proven(step)
         if under_way is None:
-            missing = await self._runner.fetch(needs, reader=flow.name(step)) if needs else None
+            read = flow.plan.checked.read_by(step)
+            missing = await self._runner.fetch(read, reader=flow.name(step)) if read else None
             if missing is not None:
                 return [self._settled(flow.unknown(whole, missing))]
             values = flow.values(needs)

@@ -376,12 +376,12 @@ class InstanceRunner:
         if source is not None:
             missing = await self._find_items(source, reader)
         else:
-            needs = list(flow.plan.edges[step])
+            needs = list(flow.plan.checked.read_by(step))
             missing = await (self.fetch(needs, reader=reader) if reader else self.recall(needs))
         if missing is None and any(flow.outcomes[need].is_absent for need in needs):
             missing = Unknown(f"the items of {flow.name(step)} are not here")
         if missing is None:
-            flow.find_items(step, flow.values(needs))
+            flow.find_items(step, flow.values(flow.plan.edges[step]))
         return missing
 
     async def _with_result(
@@ -484,14 +484,13 @@ class InstanceRunner:
         Raises `StepError` if it does not exist any more.
         """
         flow = self._flow
-        source = flow.plan.chains.get(step)
-        needs = [need for need in flow.plan.edges[step] if need != source]
+        source, needs = flow.plan.chains.get(step), flow.plan.checked.read_by(step)
         missing = await (self.fetch(needs, reader=outcome.name) if may_ask else self.recall(needs))
         if missing is not None:
             return missing
         if any(flow.outcomes[need].is_absent for need in needs):
             return Unknown(f"unknown until {outcome.name} has run")
-        values = flow.values(needs)
+        values = flow.values(need for need in flow.plan.edges[step] if need != source)
         for index, one in enumerate(flow.known_instances(step, source, values)):
             if flow.name(one.id) == outcome.name:
                 upstream, own = await flow.upstream(one, index), flow.under_way[step]

@@ -67,3 +67,12 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     itemized: frozenset[str] = frozenset()
     secrets: Mapping[KeyPath, frozenset[str]] = {}
     claims: tuple[Claim, ...] = ()
+
+    def read_by(self, step: str) -> tuple[str, ...]:
+        """Return the steps of whose results a step reads more than the status, in order.
+
+        One that it only waits for is none of them, nor one whose instances it runs over.
+        """
+        uses, history = self.uses.get(step, Uses()), self.file.flow.steps[step].history
+        read = {name for name, attribute in uses.steps if attribute != "status"} | {history}
+        return tuple(n for n in self.edges[step] if n in read and n != self.chains.get(step))
