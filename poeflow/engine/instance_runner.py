@@ -455,9 +455,8 @@ class InstanceRunner:
         name = outcome.name
         if outcome.is_left_out:
             return Unknown(f"the answer of {name} is not here", "run it too, with --until")
-        request = None if missing is None else missing.request
         if not self._run_state.context.asks:
-            status = self._flow.statuses.needed(name, step, request, reader=reader)
+            status = self._flow.statuses.needed(name, step, missing, reader=reader)
             self._run_state.statuses[name] = status
         return Unknown(f"unknown until {name} has run")
 

@@ -173,7 +173,7 @@ class Statuses:
                 name, step, request.settings, request.identity, missing, is_unjudged=is_unjudged
             )
         if not (self._is_first(request) and missing.is_sure):
-            kinds = tuple(msgspec.structs.replace(one, least=0) for one in kinds)
+            kinds = _unsure(kinds)
         return self._asking(name, state, reasons, request, kinds)
 
     def _is_first(self, request: ModelRequest) -> bool:
@@ -231,19 +231,27 @@ class Statuses:
         return _status(name, state, reasons, kinds=kinds)
 
     def needed(
-        self, name: str, step: str, request: ModelRequest | None, *, reader: str
+        self, name: str, step: str, missing: ToBeAsked | None, *, reader: str
     ) -> InstanceStatus:
         """Return the status of a current instance that is asked again because `reader` needs it.
 
-        `request` is None if it uses another answer that is not stored here.
+        `missing` is None if it uses another answer that is not stored here. It has no request if
+        only functions that judge its answer must run.
         """
+        request = None if missing is None else missing.request
         settings, identity = None, None
         if request is not None:
             settings, identity = request.settings, request.identity
-        kinds = self._forecast.sure(name, step, settings, identity)
-        if request is not None and not self._is_first(request):
-            kinds = tuple(msgspec.structs.replace(one, least=0) for one in kinds)
+        is_command = self._steps[step].kind == "command"
+        if missing is not None and request is None and not is_command:
+            reason = f"{reader} needs what its functions say of it: they must run"
+            kinds = _unsure(self._forecast.judging(step))
+            return self._asking(name, "needed", (reason,), None, kinds)
         reasons = (f"{reader} needs its answer, which is not here",)
+        kinds = self._forecast.sure(name, step, settings, identity)
+        is_first = request is None or self._is_first(request)
+        if not is_first or (missing is not None and not missing.is_sure):
+            kinds = _unsure(kinds)
         return self._asking(name, "needed", reasons, request, kinds)
 
     def blocked(
@@ -269,6 +277,11 @@ class Statuses:
         looks = self._freshness.looks(entry).items()
         gone = tuple(f"{path[2:]} {_LACKING[look]}" for path, look in looks if look in _LACKING)
         return (*gone, "its answer is not here")
+
+
+def _unsure(kinds: Iterable[Calls]) -> tuple[Calls, ...]:
+    """Return the requests of an instance of which it is not known whether they are sent."""
+    return tuple(msgspec.structs.replace(one, least=0) for one in kinds)
 
 
 def _is_as_in(entry: LockEntry, other: LockEntry) -> bool:

@@ -64,6 +64,19 @@ def test_an_answer_without_a_cache_is_asked_for_and_judged_in_each_run(bench, ch
     assert bench.locked() == []
 
 
+def test_a_plan_asks_for_no_answer_whose_functions_must_run_alone(bench, checked):
+    """A survey runs no function, so it does not know what those that read their verdict ask."""
+    flow = FLOW + "  read: {prompt: '{{ steps.say.score }} is it'}\n"
+    bench.run(flow, **ALLOWED)
+    asked, changed = len(bench.prompts()), flow.replace("is it", "it is")
+    say, read = bench.statuses(changed)
+    reason = "read needs what its functions say of it: they must run"
+    assert (say.state, say.reasons, say.calls, say.most_calls) == ("needed", (reason,), 0, 0)
+    assert read.state == "unknown"
+    assert bench.run(changed, **ALLOWED).exit_code == 0
+    assert bench.prompts()[asked:] == ["1.0 it is"]
+
+
 def test_an_answer_that_it_refuses_fails_the_step(bench, checked):
     flow = FLOW.replace("checks:short", "checks:rated")
     outcome = bench.run(flow, **ALLOWED)
