@@ -259,6 +259,11 @@ def short_hash(digest: str) -> str:
     return _shortened(bytes.fromhex(digest[:PREFIX]))
 
 
+def in_hexadecimal(digest: str) -> str:
+    """Return a hash in hexadecimal digits, of a short one the hash."""
+    return sha256_of_json(digest) if len(digest) == SHORT else digest
+
+
 def short_hash_or_none(digest: str | None) -> str | None:
     """Return the short form of a hash, if there is one."""
     return None if digest is None else short_hash(digest)

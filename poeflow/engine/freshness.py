@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from poeflow.digest import Json, encode_json, sha256_of_json
+from poeflow.digest import Json, encode_json, in_hexadecimal, sha256_of_json
 from poeflow.engine import lock_entries
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.context import RunContext
@@ -101,7 +101,8 @@ class Freshness:
 
         def digest(step: str, attribute: str | None) -> str | None:
             if upstream is not None and step == self._plan.chains.get(instance.step):
-                return None if upstream.entry is None else of(upstream.entry, attribute)
+                found = None if upstream.entry is None else of(upstream.entry, attribute)
+                return None if found is None else in_hexadecimal(found)
             state = self._outcomes.get(step)
             return None if state is None else state.digest(attribute, is_old=is_old)
 

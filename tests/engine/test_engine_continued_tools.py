@@ -114,3 +114,17 @@ def test_an_older_lock_of_the_same_answers_stays_as_it_is(looking):
 def conversations(bench) -> set[str | None]:
     lock = LockFile(bench.folder / "a.lock.json", shown="a.lock.json").read()
     return {one.conversation for one in lock.instances.values()}
+
+
+def test_a_loop_that_goes_on_with_conversations_of_a_loop_has_a_lock_that_can_be_read(looking):
+    flow = FLOW.replace("    prompt: look", "    for_each: [x, y]\n    prompt: look")
+    flow = flow.replace("b: {history: a, ", "b: {for_each: steps.a, history: a, ")
+    flow = flow.replace("out/b.txt", '"out/{{ key }}.txt"')
+    looking.run(flow, allow_tools=True)
+    assert {state for state, _ in looking.states(flow).values()} == {"fresh"}
+    assert looking.locked() == []
+    looking.forget_answers()
+    assert looking.locked() == []
+    looking.write("data.txt", "v2")
+    looking.run(flow, allow_tools=True, refresh=True, only=True, steps=("a",))
+    assert looking.states(flow)["b[x]"] == ("stale", ("steps.a.conversation changed",))
