@@ -372,6 +372,7 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     `reasons` are all its reasons. `calls` is the least number of requests a run would send for it,
     `most_calls` the number with every repair, tool round and judge, without failed attempts;
+    a request that several instances send counts for the first of them;
     `kinds` lists them, also for an unknown instance that may be requested. `model` is the model it
     would call, `request` what it would send, attachments as hashes; None if that is not known
     before another step has run. `answered_by` is the name of the model that answered, if it is not

@@ -73,7 +73,7 @@ class FlowState:
             run_state.lock_update,
             context.catalogue,
             looks=run_state.saver.looks,
-            requests=run_state.asker.surveyed,
+            equal_requests=run_state.asker.requests.equal,
             holds_requests=context.holds_results,
         )
         self._is_survey = not context.asks

@@ -337,7 +337,9 @@ async def survey(
     left = context.files.leftovers(files, made=targets)
     entries = {name: lock_update.entry(name) if left else None for name in gone}
     position = {step: index for index, step in enumerate(plan.steps)}
+    requests = run_state.asker.requests
+    ordered = sorted(run_state.statuses.values(), key=lambda one: position[outer_step(one.id)])
     return (
-        *sorted(run_state.statuses.values(), key=lambda one: position[outer_step(one.id)]),
+        *requests.equal.counted_once(ordered),
         *gone_statuses(entries, orphans, left),
     )

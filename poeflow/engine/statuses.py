@@ -10,7 +10,7 @@ from poeflow.client.catalogue import Catalogue
 from poeflow.digest import Json
 from poeflow.engine.asking.asker import ToBeAsked
 from poeflow.engine.asking.forecast import Forecast
-from poeflow.engine.asking.request import ModelRequest
+from poeflow.engine.asking.request import EqualRequests, ModelRequest
 from poeflow.engine.freshness import Freshness
 from poeflow.engine.lock_entries import LockProof, other_model
 from poeflow.engine.lock_update import LockUpdate
@@ -39,8 +39,8 @@ _RUNS_ALWAYS: Final = "it runs on every run: it does not say all that it reads (
 class Statuses:
     """Makes the statuses of one flow's instances. `looks` has the states of their files.
 
-    Without `holds_requests` a status has no request, so that one takes little memory. `requests`
-    has the fingerprints of those that instances of this and other flows of a run would send.
+    `equal_requests` are those of the whole run. Without `holds_requests` a status has no request,
+    so that one takes little memory.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Statuses:
         catalogue: Catalogue | None,
         *,
         looks: Mapping[str, Look],
-        requests: set[bytes],
+        equal_requests: EqualRequests,
         holds_requests: bool = True,
     ) -> None:
         self._freshness = freshness
@@ -59,7 +59,7 @@ class Statuses:
         self._steps = plan.steps
         self._forecast = Forecast(plan.flow, lock_update, catalogue)
         self._looks = looks
-        self._requests = requests
+        self._equal = equal_requests
         self._questions: set[tuple[str, str]] = set()
         """Steps whose answers are judged, with the questions that their instances ask."""
         self._holds_requests = holds_requests
@@ -127,6 +127,9 @@ class Statuses:
             if instance is None or settings is None or settings.cache or is_kept:
                 return InstanceStatus(id=name, state=state, answered_by=by)
             kinds = self._forecast.sure(name, instance.step, settings, None)
+            sent = proof.entry.request
+            if sent is not None:
+                self._equal.note(name, sent, settings)
             found = _status(name, state, (_ASKED_ALWAYS,), kinds=kinds, answered_by=by)
             return msgspec.structs.replace(found, most_calls=None) if is_read else found
         reasons = tuple(f"{path[2:]} {_EDITS[look]}" for path, look in proof.edited.items())
@@ -172,17 +175,9 @@ class Statuses:
             kinds = self._forecast.sure(
                 name, step, request.settings, request.identity, missing, is_unjudged=is_unjudged
             )
-        if not (self._is_first(request) and missing.is_sure):
+        if not missing.is_sure:
             kinds = _unsure(kinds)
         return self._asking(name, state, reasons, request, kinds)
-
-    def _is_first(self, request: ModelRequest) -> bool:
-        """Whether no other instance sends this request: equal ones are sent once."""
-        fingerprint = bytes.fromhex(request.fingerprint)
-        if fingerprint in self._requests:
-            return False
-        self._requests.add(fingerprint)
-        return True
 
     def _is_unjudged(self, step: str, request: ModelRequest | None) -> bool:
         """Whether no other answer to the question of a request is judged; it may be an equal one.
@@ -206,6 +201,8 @@ class Statuses:
         kinds: tuple[Calls, ...],
     ) -> InstanceStatus:
         """Return the status of an instance that is asked, with its request or without it."""
+        if request is not None:
+            self._equal.note(name, request.fingerprint, request.settings)
         if request is None or self._holds_requests:
             return _status(name, state, reasons, request=request, kinds=kinds)
         return _status(name, state, reasons, model=request.chat.model, kinds=kinds)
@@ -245,12 +242,11 @@ class Statuses:
         is_command = self._steps[step].kind == "command"
         if missing is not None and request is None and not is_command:
             reason = f"{reader} needs what its functions say of it: they must run"
-            kinds = _unsure(self._forecast.judging(step))
+            kinds = _unsure(self._forecast.judging(step, is_unjudged=False))
             return self._asking(name, "needed", (reason,), None, kinds)
         reasons = (f"{reader} needs its answer, which is not here",)
         kinds = self._forecast.sure(name, step, settings, identity)
-        is_first = request is None or self._is_first(request)
-        if not is_first or (missing is not None and not missing.is_sure):
+        if missing is not None and not missing.is_sure:
             kinds = _unsure(kinds)
         return self._asking(name, "needed", reasons, request, kinds)
 

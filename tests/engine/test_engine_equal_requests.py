@@ -119,3 +119,60 @@ def test_an_answer_that_is_locked_stays_when_the_fallback_goes(bench, scripted, 
     changed = changed.replace("contains: well", "contains: ell")
     assert bench.run(changed).exit_code == 0
     assert len(bench.prompts()) == count + 1
+
+
+EQUAL = """\
+poeflow: 1
+defaults: {model: GPT-5.2}
+steps:
+  rows: {for_each: [1, 2, 3], prompt: hello, expect: [{judge: {rubric: Is it polite?}}]}
+  twice: {prompt: hello, samples: 2}
+  one: {prompt: hello}
+  other: {prompt: hello, fallback: [Claude-Haiku-4.5]}
+"""
+
+
+def test_a_plan_counts_equal_requests_once(bench):
+    planned = {one.id: (one.calls, one.most_calls) for one in bench.statuses(EQUAL)}
+    assert planned == {
+        "rows[1]": (2, 3),
+        "rows[2]": (0, 2),
+        "rows[3]": (0, 2),
+        "twice": (1, 1),
+        "one": (0, 0),
+        "other": (0, 1),
+    }
+    bench.run(EQUAL)
+    asked = len(bench.simulator.requests)
+    assert sum(least for least, _ in planned.values()) <= asked
+    assert asked <= sum(most for _, most in planned.values())
+
+
+def test_a_plan_counts_equal_requests_without_a_cache_once(bench):
+    flow = EQUAL.replace("prompt", "cache: false, prompt")
+    bench.run(flow)
+    asked = len(bench.prompts())
+    planned = [one.calls for one in bench.statuses(flow)]
+    bench.run(flow)
+    assert sum(planned) <= len(bench.prompts()) - asked
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_a_plan_is_right_of_turns_without_a_cache_one_after_the_other(bench, concurrency):
+    flow = ROWS.replace(
+        "prompt", "cache: false, repeat: {max: 2, until: repeat.number == 2}, prompt"
+    )
+    flow = flow.replace("concurrency: 1", f"concurrency: {concurrency}")
+    for _ in range(2):
+        asked, statuses = len(bench.prompts()), bench.statuses(flow)
+        bench.run(flow)
+        sent = len(bench.prompts()) - asked
+        assert sum(s.calls for s in statuses) <= sent <= sum(s.most_calls for s in statuses)
+
+
+def test_a_plan_counts_equal_requests_of_used_flows_once(bench):
+    bench.write("child.yaml", TWINS)
+    flow = "poeflow: 1\nsteps:\n  u: {for_each: [1, 2], use: child.yaml}\n"
+    planned = [one.calls for one in bench.statuses(flow)]
+    bench.run(flow)
+    assert len(bench.prompts()) == sum(planned) == 1

@@ -211,12 +211,12 @@ BUGS = """\
     ("steps", "expected"),
     [
         ("a: {prompt: x, samples: 3, %s}", (4, 4, 9)),
-        ("a: {for_each: [1, 2, 3], prompt: x, %s}", (2, 2, 9)),
+        ("a: {for_each: [1, 2, 3], prompt: x, %s}", (2, 2, 7)),
         ("a: {for_each: [1, 2, 3], prompt: 'x {{ item }}', %s}", (6, 6, 9)),
         ("a: {for_each: [1, 2, 3], system: 's {{ item }}', prompt: x, %s}", (4, 4, 9)),
         ("a: {for_each: [1, 2], render: same, %s}", (1, 1, 4)),
         ("a: {for_each: [1, 2], render: 'x {{ item }}', %s}", (2, 2, 4)),
-        ("a: {prompt: x}\n  b: {prompt: x}\n  c: {use: part.yaml}", (1, 1, 3)),
+        ("a: {prompt: x}\n  b: {prompt: x}\n  c: {use: part.yaml}", (1, 1, 1)),
     ],
 )
 def test_what_is_certain_counts_equal_requests_once(bench, scripted, steps, expected):

@@ -142,8 +142,6 @@ class Asker:
         self._asking: dict[str, asyncio.Future[Answer | None]] = {}
         self._replaced: set[bytes] = set()
         """The fingerprints of requests whose stored answer this run has replaced."""
-        self.surveyed: set[bytes] = set()
-        """The fingerprints of requests that a survey finds must be sent."""
         self._renewed: set[bytes] = set()
         """The fingerprints of requests that are sent again, as their stored answer fails."""
 

@@ -1,20 +1,22 @@
 """A request to a model with its identity, made once, for asking, recording and freshness.
 
-Also which of the answers to the requests of an instance make it fail.
+Also which of the answers to the requests of an instance make it fail, and which requests are equal.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from poeflow.client.messages import ChatRequest, DataUrl, Message, in_pieces
-from poeflow.digest import Json, canonical, sha256_of
+from poeflow.digest import Json, canonical, sha256_of, short_hash
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import HashedUrl
 from poeflow.events import Purpose
 from poeflow.flowfile.model import Output
 from poeflow.flowfile.step_settings import Settings
+from poeflow.records import InstanceStatus
 from poeflow.store.answer_lines import CacheEntry
 
 VERSION: Final = 1
@@ -124,11 +126,76 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
             self.policy.taken.passed()
 
 
+class EqualRequests:
+    """The first requests of the instances of a survey: equal ones are sent once in a run."""
+
+    def __init__(self) -> None:
+        self._noted: dict[str, tuple[str, tuple[str, ...]]] = {}
+        """The hash of each instance's request, and what those have in common that share answers."""
+
+    def note(self, name: str, request: str, settings: Settings) -> None:
+        """Note the `request` of an instance, by its fingerprint or the hash in the lock.
+
+        With other fallback models an instance may ask those, if the model that was asked first
+        fails. Without a cache it takes the answer to an equal request only while that is sent.
+        """
+        self._noted[name] = short_hash(request), settings.fallback if settings.cache else (name,)
+
+    def counted_once(self, statuses: Iterable[InstanceStatus]) -> Iterator[InstanceStatus]:
+        """Yield statuses of which each has only what the ones before it do not send."""
+        often = Counter(request for request, _ in self._noted.values())
+        sent: dict[str, _Sent] = {}
+        for status in statuses:
+            request, sharing = self._noted.get(status.id, ("", ()))
+            if often[request] > 1 and status.kinds:
+                yield sent.setdefault(request, _Sent()).counted(status, sharing)
+            else:
+                yield status
+
+
+class _Sent:
+    """What is sent for one request, and after it, by the instances that are counted so far."""
+
+    def __init__(self) -> None:
+        self._sure: Counter[str] = Counter()
+        self._answers: Counter[tuple[str, ...]] = Counter()
+
+    def counted(self, status: InstanceStatus, sharing: tuple[str, ...]) -> InstanceStatus:
+        """Return a status without what the others send, and count it.
+
+        What follows an equal answer may be equal, too, so no more of it is sure than of theirs.
+        """
+        sure, answers = Counter(self._sure), Counter(self._answers)
+        kinds = []
+        for one in status.kinds:
+            least, most = one.least - min(one.least, sure[one.purpose]), one.most
+            sure[one.purpose] -= one.least - least
+            if one.purpose == "answer":
+                most = max(least, most - min(most, answers[sharing]))
+            kinds.append(msgspec.structs.replace(one, least=least, most=most))
+        own: Counter[str] = Counter()
+        for one in status.kinds:
+            own[one.purpose] += one.least
+        self._sure |= own
+        self._answers |= Counter({sharing: _most_answers(status)})
+        found = msgspec.structs.replace(
+            status, kinds=tuple(kinds), calls=sum(one.least for one in kinds)
+        )
+        if status.most_calls is None:
+            return found
+        return msgspec.structs.replace(found, most_calls=sum(one.most for one in kinds))
+
+
+def _most_answers(status: InstanceStatus) -> int:
+    return sum(one.most for one in status.kinds if one.purpose == "answer")
+
+
 class Requests:
     """Makes the requests of one run; none of them holds a key."""
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
+        self.equal = EqualRequests()
 
     def make(
         self,
