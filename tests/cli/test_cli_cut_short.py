@@ -224,7 +224,7 @@ steps:
   done: {model: good, prompt: Begin.}
   bad: {model: bad, prompt: "{{ steps.done.text }}", output: {format: json}}
   of_bad: {model: good, for_each: steps.bad.data, prompt: "{{ item }}"}
-  alone: {model: good, needs: [done], for_each: [x, y, z], prompt: "Say {{ item }}."}
+  alone: {model: good, for_each: [x, y, z], prompt: "{{ steps.done.text }} Say {{ item }}."}
   of_alone: {model: good, prompt: "{{ steps.alone.all | length }}"}
   of_both: {model: good, prompt: "{{ steps.of_alone.text }} {{ steps.bad.text }}"}
 """

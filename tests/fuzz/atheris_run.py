@@ -20,6 +20,7 @@ from typing import Final
 
 import atheris
 
+sys.path.append(str(Path(__file__).parents[1]))  # for what the other tests share, too
 with atheris.instrument_imports(include=["poeflow", "jinja2", "jsonschema", "referencing"]):
     from fuzz_mutations import mutated
     from fuzz_projects import removed

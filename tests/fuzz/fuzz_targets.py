@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 from fuzz_projects import FINGERPRINT, OFFLINE_LOCK, House, house, ran, sound_history
+from storing import answer_in, put
 
 from poeflow.answers.parse import read
 from poeflow.answers.schemas import compile_schema, schema_faults
@@ -221,7 +222,7 @@ def entry(data: bytes) -> None:
     workspace = Workspace(here.project, {}, offline=False)
     answers = workspace.answers(on_corrupt=told.append)
     with contextlib.closing(workspace.store) as store:
-        answers.put(FINGERPRINT, {})
+        put(answers, FINGERPRINT, {})
         store.do(lambda connection: connection.execute(_BODIES, (data,)).rowcount)
         answers.entry(FINGERPRINT)
         for line in told:
@@ -229,8 +230,8 @@ def entry(data: bytes) -> None:
         with contextlib.suppress(ValueError, RecursionError):
             document = decode_json(data)
             if isinstance(document, dict):
-                answers.put(FINGERPRINT, document)
-                found = answers.get(FINGERPRINT)
+                put(answers, FINGERPRINT, document)
+                found = answer_in(answers, FINGERPRINT)
                 if found is None:
                     raise AssertionError("an answer that was stored is not there")
                 _answer(Completion(found))
@@ -412,7 +413,7 @@ def _answered(answer_: dict[str, Json]) -> None:
     answers = workspace.answers(on_corrupt=_text)
     with contextlib.closing(workspace.store):
         for found in answers.entries():
-            answers.put(found.fingerprint, answer_)
+            put(answers, found.fingerprint, answer_)
     _stands(_sound("entry"), here.options(offline=True))
 
 

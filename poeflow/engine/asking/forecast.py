@@ -3,7 +3,7 @@
 Counts of requests are bounds, lengths are guesses with their source. `costs` adds the prices.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 import msgspec
@@ -82,7 +82,7 @@ class Forecast:
         is_unjudged &= not samples.stored
         if samples.judged:
             return self._with_judged(step, found, samples)
-        return found if is_unjudged else tuple(map(_possible_judge, found))
+        return found if is_unjudged else _possible_judges(found)
 
     def _with_judged(
         self, step: str, kinds: tuple[Calls, ...], samples: ToBeAsked
@@ -140,7 +140,7 @@ class Forecast:
         """
         found = self._judges_of_text(step, None, None)
         is_certain = is_unjudged and _is_always_judged(self._flow.steps[step])
-        return tuple(found if is_certain else map(_possible_judge, found))
+        return tuple(found) if is_certain else _possible_judges(found)
 
     def possible(self, name: str, step: str, settings: Settings | None) -> tuple[Calls, ...]:
         """Return the requests of an instance that may or may not be current.
@@ -235,9 +235,14 @@ class Forecast:
         )
 
 
-def _possible_judge(kind: Calls) -> Calls:
-    """Return requests of a kind; to judges none is certain."""
-    return msgspec.structs.replace(kind, least=0) if kind.purpose == "judge" else kind
+def _possible_judges(kinds: Iterable[Calls]) -> tuple[Calls, ...]:
+    """Return requests of which those to judges are not certain; the same if there are none."""
+    found = tuple(kinds)
+    if all(one.purpose != "judge" for one in found):
+        return found
+    return tuple(
+        msgspec.structs.replace(one, least=0) if one.purpose == "judge" else one for one in found
+    )
 
 
 def _one_certain(
