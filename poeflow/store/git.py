@@ -7,7 +7,6 @@ objects are the repository's. What `repository` can read itself is not read here
 import contextlib
 import itertools
 import os
-import re
 import resource
 import shutil
 import signal
@@ -25,7 +24,7 @@ import msgspec
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.opener import plain_file
 from poeflow.project.conflicts import has_marks
-from poeflow.store.repository import MAX_SETTINGS, Repository, data_of, index_names, is_kind
+from poeflow.store.repository import MAX_SETTINGS, Repository, data_of, is_kind
 
 TIMEOUT: Final = 2.0
 """Seconds that one call of git may take."""
@@ -101,7 +100,6 @@ _USERS: Final = (
 """Variables by which git finds the user's own configuration."""
 _SHA256: Final = lazy_pattern(rb"(?im)^[ \t]*objectFormat[ \t]*=[ \t]*\"?sha256\b")
 _MOST_PARTS: Final = 16
-_MAX_INDEX: Final = 256 * 1024 * 1024
 _COMMENTS: Final = lazy_pattern(rb"(?:(?:#.*)?\n)*+")
 _COPIED: Final = ("info/exclude", "info/attributes", "shallow")
 """Data of a repository that git looks for beside its configuration: copied, if it is small."""
@@ -187,31 +185,14 @@ class Git:
         those = [path.rstrip("/") for path in paths]
         if self._repository is None or not those:
             return []
-        index = self._repository.folder / "index"
-        if not is_kind(stat.S_ISREG, index):
+        if not is_kind(stat.S_ISREG, self._repository.folder / "index"):
             return []
         with self._folder() as folder:
             specs = [f":(icase,literal){path}" for path in those]
             printed = self._asked(folder, "ls-files", "-z", "--", *specs)
         if printed is not None:
             return [os.fsdecode(name) for name in printed.split(b"\0")[:-1]]
-        return self._seen_in(index, those)
-
-    def _seen_in(self, index: Path, paths: list[str]) -> list[str]:
-        """Return the files in the index among `paths` and below, `paths` if it cannot be read."""
-        names = index_names(data_of(index, _MAX_INDEX) or b"")
-        if names is None:
-            return paths
-        top = self._start.relative_to(self._repository.tree if self._repository else self._start)
-        beneath = b"" if top == Path() else os.fsencode(top) + b"/"
-        wanted = tuple(os.fsencode(path).lower() for path in paths)
-        found = [name[len(beneath) :] for name in names if name.startswith(beneath)]
-        folders = tuple(path + b"/" for path in wanted)
-        return [
-            os.fsdecode(name)
-            for name in found
-            if name.lower() in wanted or name.lower().startswith(folders)
-        ]
+        return self._repository.seen_in_index(self._start, those)
 
     def versions(self, path: str) -> Iterator[bytes]:
         """Yield earlier contents of the file at `path` from its commits, the newest first.
@@ -323,10 +304,11 @@ class Git:
     def _config(self) -> dict[str, str]:
         """Return the configuration for git: poeflow's, and how the repository compares files."""
         config = {name: value for name, value, _ in CONFIG}
-        settings = self._repository.settings if self._repository is not None else b""
-        if _SHA256.search(settings):
+        if self._repository is None:
+            return config
+        if _SHA256.search(self._repository.settings):
             config["extensions.objectFormat"] = "sha256"
-        return {**config, **_harmless(_values_in(settings))}
+        return {**config, **_harmless(self._repository.core_settings)}
 
     def _comparison_settings(self, folder: Path) -> dict[str, str]:
         """Return the settings of how files are compared: the user's, then the repository's.
@@ -479,19 +461,6 @@ def _listed(printed: bytes | None) -> dict[str, str]:
     """Return the last value of each name in the output of `git config --list -z`."""
     pairs = (one.partition(b"\n") for one in (printed or b"").split(b"\0"))
     return {os.fsdecode(name): os.fsdecode(value or b"true") for name, _, value in pairs}
-
-
-def _values_in(settings: bytes) -> dict[str, str]:
-    """Return the plain values of the section `core` in the text of a configuration."""
-    found: dict[str, str] = {}
-    section = b""
-    for line in settings.splitlines():
-        head = re.match(rb"\s*\[(.*)\]\s*$", line)
-        section = head[1].strip().lower() if head is not None else section
-        value = re.fullmatch(rb"\s*([A-Za-z0-9-]+)\s*(?:=\s*\"?([A-Za-z0-9]+)\"?\s*)?", line)
-        if section == b"core" and value is not None:
-            found[f"core.{value[1].decode().lower()}"] = (value[2] or b"true").decode()
-    return found
 
 
 def _harmless(config: Mapping[str, str]) -> dict[str, str]:

@@ -157,10 +157,42 @@ class Repository(msgspec.Struct, frozen=True):
         head, end, body = text.partition(b"\0")
         return body if end and head == b"blob %d" % len(body) else None
 
+    def seen_in_index(self, start: Path, paths: list[str]) -> list[str]:
+        """Return the files in the index among `paths` and below, `paths` if it cannot be read.
+
+        They are relative to the folder `start`, in upper or lower case.
+        """
+        names = _names_in(data_of(self.folder / "index", _MAX_INDEX) or b"")
+        if names is None:
+            return paths
+        top = start.relative_to(self.tree)
+        beneath = b"" if top == Path() else os.fsencode(top) + b"/"
+        wanted = tuple(os.fsencode(path).lower() for path in paths)
+        found = [name[len(beneath) :] for name in names if name.startswith(beneath)]
+        folders = tuple(path + b"/" for path in wanted)
+        return [
+            os.fsdecode(name)
+            for name in found
+            if name.lower() in wanted or name.lower().startswith(folders)
+        ]
+
     @property
     def settings(self) -> bytes:
         """The text of its configuration, which has no effect here."""
         return data_of(self.common / "config", MAX_SETTINGS) or b""
+
+    @property
+    def core_settings(self) -> dict[str, str]:
+        """The plain values of the section `core` of its configuration."""
+        found: dict[str, str] = {}
+        section = b""
+        for line in self.settings.splitlines():
+            head = re.match(rb"\s*\[(.*)\]\s*$", line)
+            section = head[1].strip().lower() if head is not None else section
+            value = re.fullmatch(rb"\s*([A-Za-z0-9-]+)\s*(?:=\s*\"?([A-Za-z0-9]+)\"?\s*)?", line)
+            if section == b"core" and value is not None:
+                found[f"core.{value[1].decode().lower()}"] = (value[2] or b"true").decode()
+        return found
 
 
 def _named_in(file: Path, lead: bytes) -> Path | None:
@@ -213,7 +245,7 @@ def _index_entry(data: bytes, name: bytes, length: int) -> _IndexEntry | None:
     return None
 
 
-def index_names(data: bytes) -> list[bytes] | None:
+def _names_in(data: bytes) -> list[bytes] | None:
     """Return the names of all files in a git index, None if any of them cannot be read.
 
     Versions 2 and 3 spell names out (https://git-scm.com/docs/index-format). SHA-1 and SHA-256 are
