@@ -197,17 +197,19 @@ class Git:
     def versions(self, path: str) -> Iterator[bytes]:
         """Yield earlier contents of the file at `path` from its commits, the newest first.
 
-        Yields nothing without git or a repository.
+        Those of commits that are being merged come last. Yields nothing without git or a
+        repository.
         """
         if self._repository is None or self._repository.commit is None:
             return
+        words = ("rev-list", "--full-history", f"--max-count={MAX_VERSIONS}")
         with self._folder() as folder:
-            words = ("rev-list", "--full-history", f"--max-count={MAX_VERSIONS}", "HEAD")
-            commits = self._asked(folder, *words, "--", f":(literal){path}") or b""
-            for commit in commits.split()[:MAX_VERSIONS]:
-                found = self._asked(folder, "cat-file", "blob", f"{commit.decode()}:./{path}")
-                if found is not None and len(found) <= MAX_OUTPUT:
-                    yield found
+            for commits in (("HEAD",), *((one, "^HEAD") for one in self.merging)):
+                printed = self._asked(folder, *words, *commits, "--", f":(literal){path}") or b""
+                for commit in printed.split()[:MAX_VERSIONS]:
+                    found = self._asked(folder, "cat-file", "blob", f"{commit.decode()}:./{path}")
+                    if found is not None and len(found) <= MAX_OUTPUT:
+                        yield found
 
     def ask(self, *words: str, given: bytes = b"", most: int = MAX_OUTPUT) -> bytes | None:
         """Return what git prints about commits and files that a user asks about.

@@ -386,9 +386,10 @@ LINES = """\
 """
 
 
+@pytest.mark.parametrize("is_committed", [True, False])
 @pytest.mark.parametrize("side", ["ours", "theirs"])
 def test_an_accepted_edit_of_either_side_is_what_an_answer_is_merged_into(
-    bench, git, scripted, side
+    bench, git, scripted, side, is_committed
 ):
     scripted(LINES)
     flow = f"{BASE}  one: {{prompt: one, output: {{save: out/one.md}}}}\n"
@@ -418,7 +419,8 @@ def test_an_accepted_edit_of_either_side_is_what_an_answer_is_merged_into(
         edited(texts["ours"])
     merge(git)
     git("checkout", "-q", f"--{side}", "out")
-    commit(git, "merged")
+    if is_committed:
+        commit(git, "merged")
     bench.forget_answers()
     before, other = asked(bench), texts["ours" if side == "theirs" else "theirs"]
     worded = other.replace("prompt: one by us", "prompt: 'one by us{# in a word #}'")
