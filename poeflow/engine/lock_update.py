@@ -180,6 +180,11 @@ class LockUpdate:
         """The hashes of what poeflow wrote to each file, by project path, without edits."""
         return _written_by(self._all_sides)
 
+    @property
+    def paths_written(self) -> frozenset[str]:
+        """The project paths of what poeflow wrote, also on a side of a merge that was committed."""
+        return frozenset({*self.written, *self._written_before_merge})
+
     def written_before_merge(self, path: str) -> frozenset[str]:
         """Return the hashes of what either side of a merge that was committed wrote to a file."""
         return self._written_before_merge.get(path, frozenset())

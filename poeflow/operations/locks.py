@@ -21,11 +21,13 @@ from poeflow.operations.run_options import RunOptions
 from poeflow.operations.state import workspace_of
 from poeflow.planning.plan import Plan
 from poeflow.planning.run_inputs import MissingInputsError
+from poeflow.project.conflicts import Conflict
 from poeflow.project.output_files import KEEP, MOVE
 from poeflow.project.output_paths import claim_of
 from poeflow.project.project import Project
 from poeflow.store.git import Git
 from poeflow.store.lockfile import Lock, LockFile, NewerLockError
+from poeflow.store.revisions.merges import conflicts_of, unresolved_sides
 from poeflow.store.workspace import Workspace
 
 _MOST_EARLIER: Final = 20
@@ -122,7 +124,7 @@ def known_locks(lock: LockFile, git: Git | None, *, is_search: bool = False) -> 
         return KnownLocks(sides=sides, fault=f"{fault}{to_do}")
     if not (fault or is_search):
         return KnownLocks(sides=sides, earlier=merged_sides(lock, git))
-    merged = tuple(_readable(lock, git.in_conflict(lock.shown)))
+    merged = tuple(_readable(lock, unresolved_sides(git, lock.shown)))
     earlier = (*(merged or merged_sides(lock, git)), *_versions(lock, git))
     if to_do and earlier:
         to_do = "; what git has of it is used"
@@ -137,7 +139,7 @@ def merged_sides(lock: LockFile, git: Git | None) -> tuple[Lock, ...]:
     others = () if git is None else git.merging
     if git is None or not others:
         return ()
-    texts = git.in_conflict(lock.shown)
+    texts = unresolved_sides(git, lock.shown)
     if not texts:
         found = (git.ask("cat-file", "blob", f"{one}:./{lock.shown}") for one in ("HEAD", *others))
         texts = [text for text in found if text is not None]
@@ -178,6 +180,20 @@ def written_in_git(lock: LockFile, git: Git | None) -> Callable[[str], frozenset
         return LockUpdate(earlier=(*merged_sides(lock, git), *_versions(lock, git))).written
 
     return lambda path: written().get(path, frozenset())
+
+
+def conflicts_in_git(lock_update: LockUpdate, git: Git | None) -> Callable[[str], Conflict | None]:
+    """Return a function for what git leaves of a file that poeflow wrote, in the last merge.
+
+    Git is asked when it is called.
+    """
+
+    @functools.cache
+    def conflicts() -> Mapping[str, Conflict]:
+        paths = frozenset(path[2:] for path in lock_update.paths_written)
+        return {} if git is None else conflicts_of(git, paths)
+
+    return lambda path: conflicts().get(path[2:])
 
 
 def _versions(lock: LockFile, git: Git) -> Iterator[Lock]:

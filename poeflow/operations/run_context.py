@@ -11,6 +11,7 @@ from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.spending import Budget
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.operations.locks import (
+    conflicts_in_git,
     git_of,
     how_to_keep,
     lock_at,
@@ -83,13 +84,14 @@ def output_files(
     ledger: Ledger,
 ) -> OutputFiles:
     """Return the output files of a flow at a project path; `lock_update` has the hashes of them."""
-    lock = lock_at(workspace, flow, options)
+    lock, git = lock_at(workspace, flow, options), git_of(project, options)
     return OutputFiles(
         workspace.output_tree(),
         lock_update.written,
         lambda path: ledger.written(path) | lock_update.written_before_merge(path),
         named_elsewhere(project, workspace, flow, options),
-        merged=written_in_git(lock, git_of(project, options)),
+        merged=written_in_git(lock, git),
+        conflict=conflicts_in_git(lock_update, git),
         keep=how_to_keep(options),
     )
 

@@ -1,13 +1,21 @@
 """Finds merge conflicts in files, and splits them into sides."""
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 from poeflow.lazy_pattern import lazy_pattern
 
 _MARKS: Final = lazy_pattern(
     rb"^<{7}(?: [^\n]*)?\n.*?^={7}\r?\n.*?^>{7}(?: [^\n]*)?$", re.MULTILINE | re.DOTALL
 )
+
+
+class Conflict(NamedTuple):
+    """A file as git leaves it in a merge, with marks, and as both sides of the merge have it."""
+
+    marked: bytes
+    ours: bytes
+    theirs: bytes
 
 
 def has_marks(data: bytes) -> bool:

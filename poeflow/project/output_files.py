@@ -5,12 +5,12 @@ without their line ends and trailing space.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final, Literal, NamedTuple
 
 from poeflow.digest import sha256_of, short_hash
 from poeflow.errors import StepError
-from poeflow.project.conflicts import has_marks, sides
+from poeflow.project.conflicts import Conflict, has_marks, sides
 from poeflow.project.output_paths import may_write
 from poeflow.project.project import FileProblem, Project
 
@@ -60,7 +60,8 @@ class OutputFiles:
 
     `locked` are the hashes of the lock, by project path; `written` returns those of the ledger,
     `elsewhere` those of some paths that other locks name, `merged` those of the lock in git, which
-    count in a conflict alone. `keep` says in words how to keep an edited file.
+    count in a conflict alone; `conflict` returns what git leaves of a file in a merge. `keep` says
+    in words how to keep an edited file.
     """
 
     def __init__(
@@ -71,9 +72,11 @@ class OutputFiles:
         elsewhere: Callable[[Collection[str]], Collection[str]] = lambda _paths: (),
         *,
         merged: Callable[[str], frozenset[str]] = lambda _path: frozenset(),
+        conflict: Callable[[str], Conflict | None] = lambda _path: None,
         keep: str = KEEP,
     ) -> None:
         self._merged = merged
+        self._conflict = conflict
         self._tree = tree
         self._locked = locked
         self._written = written
@@ -109,13 +112,27 @@ class OutputFiles:
         return next((Side(*one) for one in found if digest in _hashes(one[1])), None)
 
     def _own_sides(self, target: str, data: bytes) -> tuple[bytes, ...]:
-        """Return the sides of a file in conflict if all are poeflow's own, else nothing."""
+        """Return the sides of a file in conflict if all are poeflow's own, else nothing.
+
+        Git may have merged some lines without marks: then a side is what the commit has, if the
+        file is as git left it.
+        """
         found = sides(data) if has_marks(data) else ()
-        hashes = [_hashes(side) for side in found]
+        if not found or self._are_own(target, found):
+            return found
+        left = self._conflict(target)
+        if left is None or any(map(_differ, sides(left.marked), found)):
+            return ()
+        whole = (left.ours, left.theirs)
+        return whole if self._are_own(target, whole) else ()
+
+    def _are_own(self, target: str, texts: Iterable[bytes]) -> bool:
+        """Whether poeflow wrote each of some texts to a path."""
+        hashes = [_hashes(text) for text in texts]
         for own in (self._own, self._merged):
             known = own(target) if hashes else frozenset()
             hashes = [one for one in hashes if known.isdisjoint(one)]
-        return () if hashes else found
+        return not hashes
 
     def _own(self, target: str) -> frozenset[str]:
         """Return the hashes of all that poeflow wrote to a path, by lock and ledger."""
@@ -230,6 +247,10 @@ def _blocks(data: bytes) -> Iterator[bytes]:
         yield data[at:end]
         at = end
     yield data[at:] if at else data
+
+
+def _differ(one: bytes, other: bytes) -> bool:
+    return text_digest(one) != text_digest(other)
 
 
 def _hashes(data: bytes) -> frozenset[str]:

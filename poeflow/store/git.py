@@ -119,11 +119,17 @@ class Git:
     """
 
     def __init__(
-        self, start: Path, environ: Mapping[str, str], repository: Repository | None = None
+        self,
+        start: Path,
+        environ: Mapping[str, str],
+        repository: Repository | None = None,
+        *,
+        objects: Path | None = None,
     ) -> None:
         self._start = start.resolve()
         self._environ = environ
         self._repository = repository
+        self._objects = objects
 
     @classmethod
     def find(cls, start: Path, environ: Mapping[str, str]) -> Self | None:
@@ -211,17 +217,28 @@ class Git:
                     if found is not None and len(found) <= MAX_OUTPUT:
                         yield found
 
-    def ask(self, *words: str, given: bytes = b"", most: int = MAX_OUTPUT) -> bytes | None:
+    def making_objects_in(self, folder: Path) -> Self:
+        """Return git that keeps the objects it makes, as of a merge, in a folder of ours."""
+        return type(self)(self._start, self._environ, self._repository, objects=folder)
+
+    def ask(
+        self,
+        *words: str,
+        given: bytes = b"",
+        most: int = MAX_OUTPUT,
+        exit_codes: Iterable[int] = (0,),
+    ) -> bytes | None:
         """Return what git prints about commits and files that a user asks about.
 
-        `given` is its standard input. None if git is missing, fails, takes longer than a user
-        waits, or prints over `most` bytes.
+        `given` is its standard input. None if git is missing, fails with none of the `exit_codes`,
+        takes longer than a user waits, or prints over `most` bytes.
         """
         with self._folder() as folder:
             _write_config(folder, {**self._config(), **self._comparison_settings(folder)})
             (folder / "given").write_bytes(given)
+            limits = CallLimits(PATIENCE, most)
             printed = self._asked(
-                folder, *words, given=folder / "given", limits=CallLimits(PATIENCE, most)
+                folder, *words, given=folder / "given", exit_codes=exit_codes, limits=limits
             )
         return printed if printed is not None and len(printed) <= most else None
 
@@ -252,11 +269,6 @@ class Git:
         """Whether the repository is a clone without all commits."""
         shallow = None if self._repository is None else self._repository.common / "shallow"
         return shallow is not None and is_kind(stat.S_ISREG, shallow)
-
-    def in_conflict(self, path: str) -> list[bytes]:
-        """Return both sides of the file at `path` while a merge of it is not resolved."""
-        sides = (self.ask("cat-file", "blob", f":{stage}:./{path}") for stage in (2, 3))
-        return [side for side in sides if side is not None]
 
     def merged(self, ours: bytes, base: bytes, theirs: bytes) -> tuple[bytes, bool] | None:
         """Merge both changes of `base`; return the text, and whether they conflict.
@@ -373,7 +385,11 @@ class Git:
         if self._repository is not None:
             environ["GIT_WORK_TREE"] = str(self._repository.tree)
             environ["GIT_INDEX_FILE"] = str(self._repository.folder / "index")
-            environ["GIT_OBJECT_DIRECTORY"] = str(self._repository.common / "objects")
+            objects = str(self._repository.common / "objects")
+            environ["GIT_OBJECT_DIRECTORY"] = str(self._objects or objects)
+            if self._objects is not None:
+                quoted = objects.replace("\\", "\\\\").replace('"', '\\"')
+                environ["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = f'"{quoted}"'
         return environ
 
 

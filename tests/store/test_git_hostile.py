@@ -15,6 +15,7 @@ from hostile_trees import (
 )
 
 from poeflow.store.git import Git
+from poeflow.store.revisions.merges import conflicts_of, unresolved_sides
 
 
 @pytest.fixture(params=ATTACKS, ids=lambda attack: attack.__name__)
@@ -40,7 +41,8 @@ def test_no_question_starts_anything_of_the_tree(trap):
     git.commit_and_dirty()
     git.tracked(["a.md", ".poeflow"])
     list(git.versions("a.md"))
-    git.in_conflict("a.md")
+    unresolved_sides(git, "a.md")
+    conflicts_of(git, {"a.md"})
     git.ask("ls-files", "--others", "--exclude-standard")
     git.revision("main")
     assert git.merged(b"A\nb\nc\n", b"a\nb\nc\n", b"a\nb\nC\n") == (b"A\nb\nC\n", False)
