@@ -75,3 +75,29 @@ def test_an_edited_file_of_a_simulated_run_is_not_said_to_be_acceptable(desk):
     desk.write(".poeflow/offline/out/W28.md", MINE)
     desk.write("a.yaml", (FLOW % ", default: W28").replace("write,", "write more,"))
     assert f"{EDITED}move it away{FORCE}" in failed(desk, "--offline")
+
+
+@pytest.fixture
+def beneath(desk):
+    """A flow in a folder, whose output was edited."""
+    desk.write("flows/a.yaml", 'poeflow: 1\nsteps: {s: {render: "x", output: {save: out/s.md}}}\n')
+    assert desk.run("run", "flows/a.yaml").returncode == 0
+    desk.write("flows/out/s.md", MINE)
+    return desk
+
+
+@pytest.mark.parametrize("path", ["flows/out/s.md", "out/s.md", "flows/../flows/out/s.md"])
+def test_a_file_may_be_named_as_the_flow_names_it(beneath, path):
+    done = beneath.run("accept", "flows/a.yaml", path)
+    assert (done.returncode, done.stderr) == (0, "accepted flows/out/s.md\n")
+    done = beneath.run("accept", "flows/a.yaml", path, "--drop")
+    assert (done.returncode, done.stderr) == (0, "dropped flows/out/s.md\n")
+
+
+def test_a_file_in_the_current_folder_is_meant_first(beneath):
+    beneath.write("out/s.md", "of somebody else\n")
+    done = beneath.run("accept", "flows/a.yaml", "out/s.md")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: out/s.md is written by no step of a\n")
+    missing = beneath.run("accept", "flows/a.yaml", "out/none.md")
+    assert missing.stderr.startswith("error: out/none.md is written by no step of a\n")

@@ -1,6 +1,7 @@
 """`poeflow accept`: keep files that were edited by hand as they are."""
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Final
 
@@ -60,7 +61,7 @@ def accept(
         listen=say_warning,
         trust_state=trusts_state(),
     )
-    places = [path.parent.resolve() / path.name for path in paths]
+    places = [_place(path, flow) for path in paths]
     taken = asyncio.run(accept_files(found, options, places, drop=drop))
     for path in taken.paths:
         say(f"{'dropped' if drop else 'accepted'} {path[2:]}")
@@ -69,3 +70,10 @@ def accept(
     if not taken.paths and not taken.refused:
         click.echo("nothing was accepted" if drop else "nothing was edited", err=True)
     ctx.exit(1 if taken.refused else 0)
+
+
+def _place(path: Path, flow: Path) -> Path:
+    """Return the absolute path of a file; if only the flow's folder has it, that is meant."""
+    own = flow.parent / path
+    place = own if os.path.lexists(own) and not os.path.lexists(path) else path
+    return place.parent.resolve() / place.name
