@@ -21,13 +21,12 @@ from poeflow.operations.run_options import RunOptions
 from poeflow.operations.state import workspace_of
 from poeflow.planning.plan import Plan
 from poeflow.planning.run_inputs import MissingInputsError
-from poeflow.project.conflicts import Conflict
 from poeflow.project.output_files import KEEP, MOVE
 from poeflow.project.output_paths import claim_of
 from poeflow.project.project import Project
 from poeflow.store.git import Git
 from poeflow.store.lockfile import Lock, LockFile, NewerLockError
-from poeflow.store.revisions.merges import conflicts_of, unresolved_sides
+from poeflow.store.revisions.merges import unresolved_sides
 from poeflow.store.workspace import Workspace
 
 _MOST_EARLIER: Final = 20
@@ -180,20 +179,6 @@ def written_in_git(lock: LockFile, git: Git | None) -> Callable[[str], frozenset
         return LockUpdate(earlier=(*merged_sides(lock, git), *_versions(lock, git))).written
 
     return lambda path: written().get(path, frozenset())
-
-
-def conflicts_in_git(lock_update: LockUpdate, git: Git | None) -> Callable[[str], Conflict | None]:
-    """Return a function for what git leaves of a file that poeflow wrote, in the last merge.
-
-    Git is asked when it is called.
-    """
-
-    @functools.cache
-    def conflicts() -> Mapping[str, Conflict]:
-        paths = frozenset(path[2:] for path in lock_update.paths_written)
-        return {} if git is None else conflicts_of(git, paths)
-
-    return lambda path: conflicts().get(path[2:])
 
 
 def _versions(lock: LockFile, git: Git) -> Iterator[Lock]:

@@ -11,7 +11,6 @@ from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.spending import Budget
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.operations.locks import (
-    conflicts_in_git,
     git_of,
     how_to_keep,
     lock_at,
@@ -29,6 +28,7 @@ from poeflow.records import Recorder
 from poeflow.settings import UserConfig
 from poeflow.store.git import Git
 from poeflow.store.ledger import Ledger
+from poeflow.store.revisions.merges import conflicts_in
 from poeflow.store.workspace import Workspace
 
 
@@ -91,7 +91,7 @@ def output_files(
         lambda path: ledger.written(path) | lock_update.written_before_merge(path),
         named_elsewhere(project, workspace, flow, options),
         merged=written_in_git(lock, git),
-        conflict=conflicts_in_git(lock_update, git),
+        conflict=conflicts_in(git, lambda: lock_update.paths_written),
         keep=how_to_keep(options),
     )
 

@@ -3,9 +3,10 @@
 The merge is under way, or HEAD is the commit of one.
 """
 
+import functools
 import os
 import tempfile
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,21 @@ def unresolved_sides(git: Git, path: str) -> list[bytes]:
     """Return both sides of the file at `path` while the index has it in conflict."""
     sides = (git.ask("cat-file", "blob", f":{stage}:./{path}") for stage in (2, 3))
     return [side for side in sides if side is not None]
+
+
+def conflicts_in(
+    git: Git | None, paths: Callable[[], Iterable[str]]
+) -> Callable[[str], Conflict | None]:
+    """Return a function for what git leaves of a file in conflict, one of some project `paths`.
+
+    Git and `paths` are asked when it is called.
+    """
+
+    @functools.cache
+    def conflicts() -> Mapping[str, Conflict]:
+        return {} if git is None else conflicts_of(git, {path[2:] for path in paths()})
+
+    return lambda path: conflicts().get(path[2:])
 
 
 def conflicts_of(git: Git, paths: Container[str]) -> dict[str, Conflict]:
