@@ -86,14 +86,13 @@ steps:
     prompt: 'Translate to {{matrix.language}}: {{matrix.input}}'
     expect:
       - {not_contains: As an AI, level: score}
-      - {that: '"Nas" | lower in output.text | lower', level: score}
+      - {that: '"nas" in output.text | lower', level: score}
+      - {that: output.text | length < 100, level: score}
 """
 NOTES = """\
 promptfooconfig.yaml:9:32: warning: apiKey is not taken over
 promptfooconfig.yaml:10:5: warning: the provider "file://provider.py" is not taken over; \
 only models are
-promptfooconfig.yaml:27:9: warning: the assertion javascript is not taken over; \
-write it as `that:` an expression, or `judge:`
 promptfooconfig.yaml:28:38: warning: repeat is not taken over
 try: poeflow run evaluation.yaml --offline
 """

@@ -18,6 +18,12 @@ _RELEASE: Final = lazy_pattern(
     r"([-@](20\d{6}|20\d\d-\d\d-\d\d)|-(latest|preview|exp)|-v\d+(:\d+)?|:free)+$", re.IGNORECASE
 )
 """A date or a release at the end of a name, which a bot of Poe does not have."""
+_SIZE: Final = lazy_pattern(r":\d+(\.\d+)?[bm][\w.-]*$", re.IGNORECASE)
+"""The size of a local model, as in `llama3.3:70b`."""
+_VENDOR: Final = lazy_pattern(r"^(?:[a-z]+\.)+(?=[a-z])")
+"""What Bedrock writes before a name: `us.anthropic.`."""
+_FROM_ELSEWHERE: Final = ("{{", "${", "file://")
+"""What is in a setting that comes from the environment or a file."""
 _PARAMETERS: Final = {
     "max_tokens": "max_tokens",
     "max_completion_tokens": "max_completion_tokens",
@@ -54,8 +60,8 @@ class BotNames:
 
         If none is known it is the name without its provider, with a note.
         """
-        bare = _RELEASE.sub("", name)
-        bare = _RELEASE.sub("", re.split(r"[:/]", bare)[-1])
+        bare = _SIZE.sub("", _RELEASE.sub("", name))
+        bare = _VENDOR.sub("", _RELEASE.sub("", re.split(r"[:/]", bare)[-1]))
         for one in (bare, bare.rpartition(".")[2]):
             found = self._names.get(_letters(one))
             if found:
@@ -68,7 +74,15 @@ def api_parameters(given: Json, source: Source, at: KeyPath) -> dict[str, Json]:
     """Return what the API knows of a tool's settings of a model, by the API's names."""
     settings = dict_in(given)
     source.note_rest(at, settings, frozenset(_PARAMETERS))
-    return {_PARAMETERS[key]: value for key, value in settings.items() if key in _PARAMETERS}
+    found: dict[str, Json] = {}
+    for key, value in settings.items():
+        if key not in _PARAMETERS:
+            continue
+        if isinstance(value, str) and any(mark in value for mark in _FROM_ELSEWHERE):
+            source.note((*at, key), f"{key} is not taken over: it is {value}", "write its value")
+        else:
+            found[_PARAMETERS[key]] = value
+    return found
 
 
 def _letters(name: str) -> str:

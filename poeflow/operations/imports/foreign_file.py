@@ -7,6 +7,7 @@ from poeflow.digest import Json
 from poeflow.errors import InvalidFlowError
 from poeflow.flowfile.yaml_tree import Document, KeyPath, parse
 from poeflow.problems import Place, Problem
+from poeflow.project.globs import is_pattern, matches
 from poeflow.project.project import FileProblem, Project
 
 FENCE: Final = "---"
@@ -67,6 +68,25 @@ class Source:
             return self._project.read_text(path)
         except FileProblem as problem:
             self.note(at, problem.message, problem.hint)
+            return None
+
+    def found(self, name: str, at: KeyPath) -> list[str]:
+        """Return the files that a name or a pattern means; none, with a note, if there is none."""
+        try:
+            path = self._project.canonical(name.removeprefix(FILE), relative_to=self.path)
+            paths = matches(self._project, path) if is_pattern(path) else [path]
+        except FileProblem as problem:
+            self.note(at, problem.message, problem.hint)
+            return []
+        if not paths:
+            self.note(at, f"no file matches {name}", "correct the path")
+        return paths
+
+    def read_if_there(self, path: str) -> str | None:
+        """Return the text of a file by its canonical path; None if it cannot be read."""
+        try:
+            return self._project.read_text(path)
+        except FileProblem:
             return None
 
     def value(self, name: str, at: KeyPath) -> Json:

@@ -1,6 +1,7 @@
 """Conversations: a list of messages, or a text with lines that name a role."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -10,7 +11,9 @@ from poeflow.lazy_pattern import lazy_pattern
 from poeflow.operations.imports.foreign_file import dict_in
 
 _KEYS: Final = ("role", "content", "name", "tool_calls", "tool_call_id")
-_ROLE_LINE: Final = lazy_pattern(r"^#?\s*(system|user|assistant|developer):[ \t]*$")
+_ROLE_LINE: Final = lazy_pattern(
+    r"^#?\s*(system|user|assistant|developer)(?:\[[^\]]*\])?:[ \t]*$", re.IGNORECASE
+)
 
 
 def listed_messages(text: str) -> list[dict[str, Json]]:
@@ -40,7 +43,7 @@ def parted_by_roles(text: str) -> list[dict[str, Json]]:
         content = "\n".join(lines).strip("\n")
         if content.strip():
             messages.append({"role": _api_role(role), "content": content})
-        role, lines = match[1], []
+        role, lines = match[1].lower(), []
     return messages
 
 
@@ -76,8 +79,8 @@ def _content(content: Json, rewritten: Callable[[str], str], note: Callable[[str
         text, address = part.get("text"), dict_in(part.get("image_url")).get("url")
         if isinstance(text, str):
             parts.append({"text": rewritten(text)})
-        elif isinstance(address, str) and address.startswith("https://"):
-            parts.append({"attach": {"url": address}})
+        elif isinstance(address, str) and ("{{" in address or address.startswith("https://")):
+            parts.append({"attach": {"url": rewritten(address)}})
         else:
             note(f"a part of a message is left out: {', '.join(part) or 'it is empty'}")
     return parts
