@@ -154,6 +154,50 @@ defaults: {voice: steampunk}
 """
 
 
+BLOCKS = """\
+---
+model: openai/gpt-5.2
+input:
+  schema:
+    title: string
+    style?(object): {plain: boolean}
+    lang?(enum): [en, fr]
+    dishes(array): {name: string, spicy?: boolean, tags(array): string}
+  default: {lang: en}
+output: {schema: {dish: Dish}}
+---
+{{> head}} {% no tag %}{{!-- a }} comment --}}
+{{#each dishes as |dish i|}}
+{{i}} {{dish.name}}: {{#each dish.tags}}{{.}} of {{@root.title}}{{else}}none{{/each}}
+{{~#if dish.spicy}} !{{/if}}
+{{/each}}
+{{#if style.bold}}bold{{else if style.plain}}plain{{else}}plain{{/if}}
+{{#ifEquals lang "en"}}chef{{else}}cuisinier{{/ifEquals}} {{#if (gt a 1)}}{{else}}{{/if}}
+"""
+BLOCKS_NOTES = """\
+blocks.prompt:2:1: warning: {{(gt a 1)}} is left out; write it in the flow
+blocks.prompt:10:25: warning: the schema Dish is not in this file; write it out
+try: poeflow run blocks.yaml --offline
+"""
+TALK = """\
+---
+model: {api: chat, configuration: {azure_deployment: "${env:DEPLOYMENT:gpt-5.2}"}}
+inputs: {history: {type: list}}
+sample: talk.json
+---
+system:
+You are in {{ place }}.
+{% for h in history %}
+user:
+{{ h.q }}
+assistant:
+{{ h.a }}
+{% endfor %}
+user:
+Go on.
+"""
+
+
 def test_a_configuration_of_promptfoo_becomes_steps_for_its_prompts(desk):
     desk.write("promptfooconfig.yaml", PROMPTFOO)
     desk.write("prompts/chat.json", CHAT)
@@ -252,6 +296,85 @@ def test_the_form_of_answers_comes_along(desk):
     )
 
 
+def test_what_dotprompt_holds_falsy_is_left_out(online, simulator):
+    online.write("_head.prompt", "{{#if title}}# {{title}}{{/if}}")
+    online.write("blocks.prompt", BLOCKS)
+    done = online.run("import", "blocks.prompt")
+    assert done.stderr == BLOCKS_NOTES
+    assert online.run("check", "blocks.yaml").stderr == "1 flow ok\n"
+    rows = '[{"name": "Soup", "tags": ["hot"]}, {"name": "Pie", "spicy": true, "tags": []}]'
+    online.run("run", "blocks.yaml", "--input", f"dishes={rows}", "--input", "title=Menu")
+    (request,) = simulator.requests
+    (message,) = request.json["messages"]
+    assert message["content"].partition("\n\nAnswer with")[0] == (
+        "# Menu {% no tag %}\n0 Soup: hot of Menu\n1 Pie: none !\nplain\nchef"
+    )
+
+
+def test_messages_of_prompty_that_a_loop_makes_are_one_text(desk):
+    desk.write("talk.prompty", TALK)
+    desk.write("talk.json", '{"history": [{"q": "a", "a": "b"}], "place": "Rome"}\n')
+    done = desk.run("import", "talk.prompty")
+    assert done.stderr == (
+        "talk.prompty:2:1: warning: a loop or condition around messages: all are sent as one text; "
+        "write `messages:` with an expression, or `history:`\n"
+        "try: poeflow run talk.yaml --offline\n"
+    )
+    assert desk.run("check", "talk.yaml").stderr == "1 flow ok\n"
+    text = (desk.folder / "talk.yaml").read_text()
+    assert "    model: GPT-5.2\n" in text
+    assert "  place: {type: string, default: Rome}\n" in text
+    assert "      user:\n      {{ h.q }}\n" in text
+
+
+def test_what_follows_a_condition_at_the_end_of_a_line_stays_in_the_next(online, simulator):
+    online.write(
+        "a.prompty",
+        "---\nmodel: gpt-5.2\n---\nDear {% if kind %}friend{% else %}you{% endif %}\n"
+        "{% if kind %}\nHello.\n{% endif %}\n  {% if kind %}Bye{% endif %}\nAda\n",
+    )
+    online.run("import", "a.prompty")
+    online.run("run", "a.yaml", "--input", "kind=yes")
+    (request,) = simulator.requests
+    assert request.json["messages"][0]["content"] == "Dear friend\nHello.\n  Bye\nAda"
+
+
+def test_roles_of_prompty_may_have_capitals_and_names(desk):
+    desk.write(
+        "named.prompty",
+        "---\nmodel: gpt-5.2\ntemplate: {format: {kind: mustache}}\n---\n"
+        'System:\nBe kind.\n\nuser[name="ada"]:\nHi {{who}}\n',
+    )
+    done = desk.run("import", "named.prompty")
+    assert "warning: a mustache template is read as Jinja" in done.stderr
+    text = (desk.folder / "named.yaml").read_text()
+    assert "system: Be kind., prompt: 'Hi {{inputs.who}}'}\n" in text
+
+
+def test_a_template_of_llm_may_have_braces_and_prices(online, simulator):
+    online.write("a.yaml", "model: gpt-5.2\nprompt: '$input for $5, {{ x }} {# y #} {% z'\n")
+    online.run("import", "a.yaml", "b.yaml")
+    online.run("run", "b.yaml", "--input", "input=Tea")
+    (request,) = simulator.requests
+    (message,) = request.json["messages"]
+    assert message["content"] == "Tea for $5, {{ x }} {# y #} {% z"
+
+
+def test_a_template_of_llm_with_a_system_text_alone_sends_the_input(desk):
+    desk.write("a.yaml", "model: gpt-5.2\nsystem: Summarize $input\n")
+    desk.run("import", "a.yaml", "b.yaml")
+    text = (desk.folder / "b.yaml").read_text()
+    assert "    system: Summarize {{ inputs.input }}\n    prompt: '{{ inputs.input }}'\n" in text
+
+
+def test_texts_with_spaces_at_ends_of_lines_and_tabs_are_blocks(desk):
+    desk.write("a.yaml", 'model: gpt-5.2\nprompt: "One $input \\n\\n\\ttwo  \\n  \\nthree"\n')
+    desk.run("import", "a.yaml", "b.yaml")
+    text = (desk.folder / "b.yaml").read_text()
+    block = "      One {{ inputs.input }} \n\n      \ttwo  \n        \n      three\n"
+    assert f"    prompt: |-\n{block}" in text
+
+
 def test_a_template_of_llm_without_an_input_gets_it_at_its_end(desk):
     desk.write("short.yaml", "system: Be brief.\nprompt: Summarize this.\n")
     desk.run("import", "short.yaml")
@@ -291,7 +414,6 @@ def test_without_tests_variables_are_inputs(desk):
         ("a.prompt", "---\nmodel: [\n---\nhi\n", [], "a.prompt:"),
         ("a.yaml", "prompts: hi\nproviders: exec:x\n", [], "has no providers that can be taken"),
         ("a.yaml", "prompts: file://x.py\nproviders: openai:o3\n", [], "has no prompts that can"),
-        ("a.yaml", "prompt: '{{ input'\n", ["b.yaml"], "has a text that is no template"),
         ("a.prompty", "hi\n", ["b.md"], "b.md: a flow is a YAML file\n  try b.md.yaml"),
         ("a.prompty", "hi\n", ["poeflow.yaml"], "poeflow.yaml is there already"),
     ],

@@ -18,6 +18,7 @@ poeflow: 1
 """
 _OTHER_BREAK: Final = lazy_pattern(r"[\r\x85\u2028\u2029]")
 """What ends a line in YAML besides the usual one."""
+_LINE: Final = lazy_pattern(r"\n(?=[^\n])")
 _SHORT: Final = 70
 """How many characters of JSON a list or mapping may have to be written in one line."""
 
@@ -40,12 +41,14 @@ def flow_text(flow: Mapping[str, Json], source: str, schema: str) -> str:
             continue
         between = "\n" if isinstance(value, dict) else ""
         if part == "steps" and isinstance(value, dict):
-            steps = (_dumped(_Block({step: keys})).rstrip() for step, keys in value.items())
-            indented = (step.replace("\n", "\n  ") for step in steps)
+            steps = (
+                _dumped(_Block({step: keys})).removesuffix("\n") for step, keys in value.items()
+            )
+            indented = (_LINE.sub("\n  ", step) for step in steps)
             text += "\nsteps:\n" + "\n".join(f"  {step}\n" for step in indented)
         else:
             text += between + _dumped(_Block({part: value}))
-    return "\n".join(line.rstrip() if not line.strip() else line for line in text.split("\n"))
+    return text
 
 
 def _dumped(value: Json) -> str:
@@ -62,8 +65,21 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def analyze_scalar(self, scalar: str) -> Any:
+        """Allow a block for each text that a block can hold, also with tabs and spaces at ends."""
+        found = super().analyze_scalar(scalar)
+        found.allow_block = found.multiline and _fits_block(scalar)
+        return found
+
     def increase_indent(self, flow: object = None, indentless: object = None) -> None:
         super().increase_indent(bool(flow), indentless=False)
+
+
+def _fits_block(text: str) -> bool:
+    """Return whether a text can be a block that shows where it begins and ends."""
+    bare = text.removesuffix("\n")
+    is_shown = all(character.isprintable() or character in "\n\t" for character in text)
+    return is_shown and bool(bare) and not bare[0].isspace() and bare[-1] not in " \t\n"
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

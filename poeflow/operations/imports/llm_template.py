@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from poeflow.digest import Json
-from poeflow.errors import UsageError
 from poeflow.operations.imports.bot_names import BotNames
 from poeflow.operations.imports.foreign_file import Source, dict_in
 from poeflow.operations.imports.imported_flow import ImportedFlow
@@ -24,12 +23,11 @@ def from_llm_template(source: Source, bots: BotNames) -> ImportedFlow:
     defaults = dict_in(data.get("defaults"))
     prompt = _text(data.get("prompt"))
     system = _text(data.get("system"))
-    if "{{ input }}" not in prompt + system:
-        prompt = f"{prompt.rstrip()}\n\n{{{{ input }}}}" if prompt else "{{ input }}"
-    try:
-        names = sorted(variables_of(prompt) | variables_of(system))
-    except ValueError as error:
-        raise UsageError(f"{source.shown} has a text that is no template: {error}") from None
+    if not prompt:
+        prompt = "{{ input }}"
+    elif "{{ input }}" not in prompt + system:
+        prompt = f"{prompt.rstrip()}\n\n{{{{ input }}}}"
+    names = sorted(variables_of(prompt) | variables_of(system))
     new = {name: f"inputs.{input_name(name)}" for name in names}
     at = (("model",), ("options",))
     step = model_keys(source, bots, data.get("model"), data.get("options"), at=at)
@@ -52,5 +50,5 @@ def _input(name: str, defaults: Mapping[str, Json]) -> Json:
 
 
 def _text(value: Json) -> str:
-    """Return a text with Jinja's braces; those it has itself stay as they are."""
+    """Return a text with Jinja's braces for its dollars."""
     return dollars_as_braces(value) if isinstance(value, str) else ""
