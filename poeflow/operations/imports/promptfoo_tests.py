@@ -19,7 +19,7 @@ from poeflow.lazy_pattern import lazy_pattern
 from poeflow.operations.imports.assertions import Assertion, AssertionReader
 from poeflow.operations.imports.bot_names import BotNames
 from poeflow.operations.imports.foreign_file import FILE, Source, dict_in, list_in
-from poeflow.operations.imports.template_names import verbatim, is_name
+from poeflow.operations.imports.template_names import is_name, verbatim
 
 _KNOWN: Final = frozenset({"description", "vars", "assert", "options"})
 _OPTIONS: Final = frozenset({"provider", "disableVarExpansion"})
