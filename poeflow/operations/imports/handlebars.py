@@ -15,9 +15,10 @@ from poeflow.operations.imports.template_names import verbatim
 Partial: TypeAlias = Callable[[str], str | None]
 """Gives the template of a partial by its name, None if there is none."""
 _TAG: Final = lazy_pattern(
-    r"(?s)(?P<comment>\{\{~?!--.*?--~?\}\}|\{\{~?![^}]*\}\})"
-    r"|\{\{\{?(?P<left>~?)\s*(?P<kind>[#/>^]?)\s*(?P<inner>[^{}]*?)\s*(?P<right>~?)\}?\}\}"
+    r"(?s)(?P<comment>\{\{~?!--(?:(?!\{\{~?!--).)*?--~?\}\}|\{\{~?![^{}]*+\}\})"
+    r"|\{\{\{?(?P<left>~?)(?P<inner>[^{}]*+)\}?\}\}"
 )
+_KINDS: Final = ("#", "/", ">", "^")
 _HELD_PATH: Final = lazy_pattern(
     r"(?:\.\./|this\.|@root\.)*[A-Za-z_]\w*(?:\.\w+)*|(?:\.\./)*(?:\.|this)"
 )
@@ -65,10 +66,12 @@ class Converter:
             parts.append(verbatim(template[end : match.start()]))
             end = match.end()
             if match["comment"] is None:
-                tag = self._tag(match["kind"], match["inner"])
+                inner = match["inner"].rstrip().removesuffix("~").strip()
+                kind = inner[:1] if inner.startswith(_KINDS) else ""
+                tag = self._tag(kind, inner.removeprefix(kind).strip())
                 if match["left"] and tag.startswith(("{%", "{{")):
                     tag = f"{tag[:2]}-{tag[2:]}"
-                if match["right"] and tag.endswith(("%}", "}}")):
+                if match["inner"].rstrip().endswith("~") and tag.endswith(("%}", "}}")):
                     tag = f"{tag[:-2]}-{tag[-2:]}"
                 parts.append(tag)
         return "".join([*parts, verbatim(template[end:])])

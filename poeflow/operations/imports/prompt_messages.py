@@ -12,7 +12,7 @@ from poeflow.operations.imports.foreign_file import dict_in
 
 _KEYS: Final = ("role", "content", "name", "tool_calls", "tool_call_id")
 _ROLE_LINE: Final = lazy_pattern(
-    r"^#?\s*(system|user|assistant|developer)(?:\[[^\]]*\])?:[ \t]*$", re.IGNORECASE
+    r"^#?[ \t]*(system|user|assistant|developer)(?:\[[^\]]*\])?:[ \t]*$", re.IGNORECASE
 )
 
 

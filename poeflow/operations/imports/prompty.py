@@ -37,7 +37,7 @@ _OTHER_TYPES: Final = {
 }
 _VARIABLE: Final = lazy_pattern(r"\$\{(?:env:)?\w+:?([^}]*)\}")
 """A variable of the environment, and the default after it."""
-_ROLE_OF_TEMPLATE: Final = lazy_pattern(r"(?m)^\s*#?\s*\{\{[^}]*\brole\b[^}]*\}\}\s*:\s*$")
+_ROLE_OF_TEMPLATE: Final = lazy_pattern(r"(?m)^[ \t]*#?[ \t]*\{\{[^}]*\brole\b[^}]*\}\}\s*:\s*$")
 
 
 def from_prompty(source: Source, bots: BotNames) -> ImportedFlow:

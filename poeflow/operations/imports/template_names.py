@@ -13,8 +13,8 @@ from poeflow.lazy_pattern import lazy_pattern
 _NAME: Final = lazy_pattern(r"[A-Za-z_]\w*")
 _DOLLAR: Final = lazy_pattern(r"\$(?:(\$)|\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))")
 _BRACES: Final = lazy_pattern(r"\{[{%#]|[}%#]\}")
-_TAG: Final = lazy_pattern(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
-_BLOCK: Final = lazy_pattern(r"\{%.*?%\}", re.DOTALL)
+_TAG: Final = lazy_pattern(r"\{\{(?:(?!\{\{|\}\}).)*+\}\}|\{%(?:(?!\{%|%\}).)*+%\}", re.DOTALL)
+_BLOCK: Final = lazy_pattern(r"\{%(?:(?!\{%|%\}).)*+%\}", re.DOTALL)
 _QUOTED: Final = lazy_pattern(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""")
 _NUNJUCKS: Final = (
     (lazy_pattern(r"([=!]=)="), r"\1"),
