@@ -127,7 +127,8 @@ def fallback_settings(flow: Flow, step: str, named: str, asking: Settings) -> Se
 def judge_settings(flow: Flow, named: str, asking: Settings) -> Settings:
     """Return the settings of a judge: its alias's, else the timeout and retries of the step.
 
-    Settings for the answer, such as temperature or a token limit, do not apply to the judge.
+    Settings for the answer, such as temperature or a token limit, do not apply to the judge. Its
+    fallback models are those of its alias; `default_judge_settings` has those of the step.
     """
     alias = flow.models.get(named)
     timeout = timeout_of(alias.timeout if alias else None).attempt
@@ -148,10 +149,16 @@ def judge_settings(flow: Flow, named: str, asking: Settings) -> Settings:
         system=_alias_system(alias, named),
         timeout=asking.timeout if timeout is None else _seconds(timeout),
         attempts=retry.attempts if retry else asking.attempts,
-        fallback=(),
+        fallback=tuple(alias.fallback) if alias else (),
         requests_per_minute=alias.requests_per_minute if alias else None,
         tokens_per_minute=alias.tokens_per_minute if alias else None,
     )
+
+
+def default_judge_settings(flow: Flow, asking: Settings) -> Settings:
+    """Return the settings of a judge that names no model: it is the step's, without a persona."""
+    found = judge_settings(flow, asking.named, asking)
+    return msgspec.structs.replace(found, system=None, fallback=asking.fallback)
 
 
 OF_FILES: Final = ("save", "media", "tracked")
@@ -368,10 +375,10 @@ def named_aliases(flow: Flow, step: str) -> frozenset[str]:
     own = flow.steps[step]
     given = model_of(flow, step) if is_asking(own) else None
     named = {str(given.value)} if given is not None else set()
-    named |= set(own.fallback or ()) | {judge.model for judge in judges_of(own) if judge.model}
-    meant = _meant(flow, named)
-    if own.fallback is None:
-        meant |= {other for name in meant for other in flow.models[name].fallback}
+    judging = _meant(flow, {judge.model for judge in judges_of(own) if judge.model})
+    meant = _meant(flow, named | set(own.fallback or ())) | judging
+    falling_back = meant if own.fallback is None else judging
+    meant |= {other for name in falling_back for other in flow.models[name].fallback}
     return frozenset(meant & flow.models.keys())
 
 

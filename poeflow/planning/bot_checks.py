@@ -101,7 +101,11 @@ def _judge_uses(flow: Flow, name: str, asking: Settings | None) -> Iterator[Mode
         judge = expectation.judge
         if asking is not None and judge is not None and judge.model is not None:
             path = ("steps", name, "expect", index, "judge", "model")
-            yield ModelUse(settings=judge_settings(flow, judge.model, asking), at=path)
+            found = judge_settings(flow, judge.model, asking)
+            yield ModelUse(settings=found, at=path)
+            for at, other in enumerate(found.fallback):
+                place: KeyPath = ("models", judge.model, "fallback", at)
+                yield ModelUse(settings=judge_settings(flow, other, asking), at=place)
 
 
 _FAMILIES: Final = (

@@ -368,6 +368,16 @@ def test_tools_and_media_need_a_bot_that_has_them(folder):
     assert folder.one("silent", "output: {media: out}") == []
 
 
+def test_the_fallback_models_of_a_judge_are_looked_up(folder):
+    flow = (
+        "poeflow: 1\n"
+        "models: {critic: {model: Writer-4, fallback: [Plain-4]}}\n"
+        "steps:\n"
+        "  a: {prompt: x, model: Plain-3, expect: [{judge: {rubric: x, model: critic}}]}\n"
+    )
+    assert folder.warnings(flow) == ['2:47: unknown bot "Plain-4"; did you mean "Plain-3"?']
+
+
 def test_a_misspelt_alias_is_told_once(folder):
     flow = HEAD.format("writr", "") + "models: {writer: {model: Writer-4}}\n"
     assert folder.warnings(flow) == []

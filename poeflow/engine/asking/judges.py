@@ -1,6 +1,6 @@
 """Functions and models that judge an answer: the call or request to each, and its verdict."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import msgspec
@@ -33,7 +33,12 @@ from poeflow.errors import StepError
 from poeflow.events import Verdict
 from poeflow.flowfile.model import Expectation, Judge
 from poeflow.flowfile.rules import model_fault
-from poeflow.flowfile.step_settings import Settings, judge_settings, settings_of
+from poeflow.flowfile.step_settings import (
+    Settings,
+    default_judge_settings,
+    judge_settings,
+    settings_of,
+)
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.planning.plan import Plan
 from poeflow.templates.reader import Reads
@@ -179,7 +184,25 @@ class Judges:
             policy=policy,
             secrets=self._plan.secrets(path, None if judge.system is not None else own.system),
         )
-        return await _ask_for_verdicts(asker, request, task)
+        others = partial(self._fallback_requests, asker, asking, task)
+        return await _ask_for_verdicts(asker, request, task, others)
+
+    def _fallback_requests(
+        self, asker: Asker, asking: Settings, task: JudgeTask, request: ModelRequest
+    ) -> Iterator[ModelRequest]:
+        """Yield a judge's request to its fallback models, made only when they are asked."""
+        for named in request.settings.fallback:
+            other = judge_settings(self._flow, named, asking)
+            other = msgspec.structs.replace(other, system=request.settings.system, fallback=())
+            chat = _judge_request(other, task, takes_schemas=asker.takes_schemas(other.provider))
+            yield asker.requests.make(
+                msgspec.structs.replace(chat, messages=request.chat.messages),
+                other,
+                instance=request.instance,
+                purpose="judge",
+                policy=request.policy,
+                secrets=request.secrets,
+            )
 
     async def _called(self, reading: Reading, *, may_run: bool) -> list[Verdict] | None:
         """Return the verdicts of functions, None if there are any and none may run."""
@@ -227,8 +250,7 @@ class Judges:
         self, path: KeyPath, judge: Judge, settings: Settings, values: Values
     ) -> Settings:
         if judge.model is None:
-            found = judge_settings(self._flow, settings.named, settings)
-            return msgspec.structs.replace(found, system=None)
+            return default_judge_settings(self._flow, settings)
         named = as_text(self._texts.value((*path, "model"), judge.model, values), "model")
         if model_fault(named):
             raise StepError(f"judge: {model_fault(named)}", hint="check its template")
@@ -236,12 +258,18 @@ class Judges:
 
 
 async def _ask_for_verdicts(
-    asker: Asker, request: ModelRequest, task: JudgeTask
+    asker: Asker,
+    request: ModelRequest,
+    task: JudgeTask,
+    others: Callable[[ModelRequest], Iterator[ModelRequest]],
 ) -> dict[str, JudgeVerdict] | NotHere | ToBeAsked:
-    """Ask a judge, and once more if its answer has no verdicts."""
+    """Ask a judge, and once more if its answer has no verdicts.
+
+    `others` gives a request to its fallback models.
+    """
     schema, output = compile_schema(task.schema), task.output
     for is_last in (False, True):
-        answer = await asker.answer(request)
+        answer = await asker.answer(request, others(request))
         if not isinstance(answer, Answer):
             return answer
         refuse_flagged(answer.completion, output, has_tools=False)
