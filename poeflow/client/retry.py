@@ -92,24 +92,33 @@ class CountedSend:
         self.tokens = tokens
 
 
+class LastMinute:
+    """What was sent in the last minute, for all limiters that count it together."""
+
+    def __init__(self) -> None:
+        self.sent: deque[CountedSend] = deque()
+        self.tokens = 0
+        self.lock = threading.RLock()
+
+
 class RateLimiter:
     """Decides when a request may be sent.
 
     Tokens are counted by an estimate until `correct` knows better. A request of more tokens than
-    a minute may have is sent alone in its minute.
+    a minute may have is sent alone in its minute. Other limiters may count the `last_minute`, too,
+    each with limits of its own.
     """
 
     def __init__(
-        self, *, per_minute: int | None = None, tokens_per_minute: int | None = None
+        self,
+        *,
+        per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
+        last_minute: LastMinute | None = None,
     ) -> None:
-        self._sent: deque[CountedSend] = deque()
-        self._tokens = 0
+        self._last = last_minute or LastMinute()
+        self._lock = self._last.lock
         self._not_before = 0.0
-        self._lock = threading.RLock()
-        self.limit(per_minute=per_minute, tokens_per_minute=tokens_per_minute)
-
-    def limit(self, *, per_minute: int | None, tokens_per_minute: int | None) -> None:
-        """Set other limits from now on; what was sent in the last minute counts."""
         self._per_minute = per_minute
         self._tokens_per_minute = tokens_per_minute
         self.is_limited = per_minute is not None or tokens_per_minute is not None
@@ -134,35 +143,35 @@ class RateLimiter:
             wait = self._not_before - now
             if wait > 0:
                 return wait
-            while self._sent and self._sent[0].at + _MINUTE - now <= 0:
-                self._tokens -= self._sent.popleft().tokens
+            while self._last.sent and self._last.sent[0].at + _MINUTE - now <= 0:
+                self._last.tokens -= self._last.sent.popleft().tokens
             return max(self._until_fewer(now), self._until_less(now, tokens))
 
     def count(self, now: float, tokens: int) -> CountedSend:
         """Count a request as sent at `now`."""
         sent = CountedSend(now, tokens)
         with self._lock:
-            self._sent.append(sent)
-            self._tokens += tokens
+            self._last.sent.append(sent)
+            self._last.tokens += tokens
         return sent
 
     def correct(self, sent: CountedSend, tokens: int) -> None:
         """Count the tokens that a request of the last minute really had."""
         with self._lock:
-            if sent in self._sent:
-                self._tokens += tokens - sent.tokens
+            if sent in self._last.sent:
+                self._last.tokens += tokens - sent.tokens
                 sent.tokens = tokens
 
     def _until_fewer(self, now: float) -> float:
-        if self._per_minute is None or len(self._sent) < self._per_minute:
+        if self._per_minute is None or len(self._last.sent) < self._per_minute:
             return 0.0
-        return self._sent[len(self._sent) - self._per_minute].at + _MINUTE - now
+        return self._last.sent[len(self._last.sent) - self._per_minute].at + _MINUTE - now
 
     def _until_less(self, now: float, tokens: int) -> float:
         if self._tokens_per_minute is None:
             return 0.0
-        left, room, wait = self._tokens, max(self._tokens_per_minute - tokens, 0), 0.0
-        for sent in self._sent:
+        left, room, wait = self._last.tokens, max(self._tokens_per_minute - tokens, 0), 0.0
+        for sent in self._last.sent:
             if left <= room:
                 break
             left -= sent.tokens
@@ -190,18 +199,23 @@ class RateLimiter:
 
 
 class RateLimiters:
-    """The rate limiters of runs that share them: one for each server, by name and address."""
+    """The rate limiters of runs that share them: each run has its own limits of what all send."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], RateLimiter] = {}
+        self._known: dict[tuple[str | int | None, ...], LastMinute] = {}
 
     def of(
-        self, name: str, address: str, *, per_minute: int | None, tokens_per_minute: int | None
+        self,
+        *named: str | int | None,
+        per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
     ) -> RateLimiter:
-        """Return the limiter of a server, with the limits of the run that begins."""
-        found = self._known.setdefault((name, address), RateLimiter())
-        found.limit(per_minute=per_minute, tokens_per_minute=tokens_per_minute)
-        return found
+        """Return a limiter that counts what others that are `named` so count, too."""
+        return RateLimiter(
+            per_minute=per_minute,
+            tokens_per_minute=tokens_per_minute,
+            last_minute=self._known.setdefault(named, LastMinute()),
+        )
 
 
 class Pace:

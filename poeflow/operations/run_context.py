@@ -128,6 +128,7 @@ def _context(
         secrets=connections.secrets,
         keys=connections.keys,
         catalogue=stored_catalogue(project, options.environ)[0],
+        limiters=options.limiters,
         selection=selection,
         asks=asks,
         force=options.force,

@@ -212,3 +212,4 @@ def test_runs_with_other_limits_count_what_the_server_was_sent_in_the_last_minut
     assert [second.wait(3.0), second.wait(4.0)] == [0.0, 56.0]
     other = limiters.of("poe", "https://b", per_minute=1, tokens_per_minute=None)
     assert other.wait(5.0) == 0.0
+    assert first.wait(5.0) == 56.0, "a run keeps its limits when another begins with higher ones"

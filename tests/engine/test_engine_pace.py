@@ -158,9 +158,17 @@ class QuickClock(SystemClock):
         await super().asleep(seconds / 15)
 
 
-def test_runs_that_share_limiters_send_together_what_one_may(bench):
-    flow = f"{HEAD}limits: {{requests_per_minute: 2}}\nsteps:\n"
-    flow += "  a: {for_each: [x, y], prompt: 'NAME {{ item }}'}\n"
+PACED = f"{HEAD}limits: {{requests_per_minute: 2}}\n"
+PACED_ALIAS = """\
+poeflow: 1
+models: {slow: {model: GPT-5.2, requests_per_minute: 2}}
+defaults: {model: slow}
+"""
+
+
+@pytest.mark.parametrize("head", [PACED, PACED_ALIAS])
+def test_runs_that_share_limiters_send_together_what_one_may(bench, head):
+    flow = head + "steps:\n  a: {for_each: [x, y], prompt: 'NAME {{ item }}'}\n"
     clock, limiters = QuickClock(), RateLimiters()
 
     def seconds(name: str, limiters: RateLimiters) -> float:

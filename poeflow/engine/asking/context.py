@@ -9,7 +9,7 @@ import msgspec
 from poeflow.client.aio import AsyncPoeClient
 from poeflow.client.catalogue import Catalogue
 from poeflow.client.media.download import DownloadRules
-from poeflow.client.retry import RateLimiter
+from poeflow.client.retry import RateLimiter, RateLimiters
 from poeflow.clock import Clock
 from poeflow.digest import Json
 from poeflow.engine.asking.spending import Budget
@@ -76,14 +76,14 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     flow names, by name. `recorder` writes the history. `keys` are those of all servers: nothing
     that is sent or written may hold one. `secrets` are the values of secret inputs by their
     stand-ins, which give way to them in what is sent. `catalogue` is the project's stored list of
-    bots. `simulated` marks every answer; `selection` has the instances of the run; `hears_text`
-    reports pieces of answers as they arrive, and that an instance begins whose stored answer is
-    taken at once; without `holds_results` only results that another step, or the flow's outputs,
-    read stay in memory; without `asks` nothing is sent or written. `force` replaces edited files,
-    `prunes` removes files that no step writes now. `stop` returns the reason to start nothing new,
-    or an empty text; `cut_short` returns the exit code of a cancelled run. The run ends with
-    writing the `lock`, if it has one. `hashed` returns keyed hashes of variables of the
-    environment by name.
+    bots. `limiters` are for aliases with limits of their own. `simulated` marks every answer;
+    `selection` has the instances of the run; `hears_text` reports pieces of answers as they arrive,
+    and that an instance begins whose stored answer is taken at once; without `holds_results` only
+    results that another step, or the flow's outputs, read stay in memory; without `asks` nothing is
+    sent or written. `force` replaces edited files, `prunes` removes files that no step writes now.
+    `stop` returns the reason to start nothing new, or an empty text; `cut_short` returns the exit
+    code of a cancelled run. The run ends with writing the `lock`, if it has one. `hashed` returns
+    keyed hashes of variables of the environment by name.
     """
 
     project: Project
@@ -102,6 +102,7 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     keys: Keyring = NO_KEYS
     secrets: Mapping[str, Secret] = msgspec.field(default_factory=dict)
     catalogue: Catalogue | None = None
+    limiters: RateLimiters = msgspec.field(default_factory=RateLimiters)
     selection: Selection = msgspec.field(default_factory=Selection)
     hears_text: bool = True
     holds_results: bool = True

@@ -133,7 +133,9 @@ class Sender:
         if limits != (None, None):
             key = (settings.named, *limits)
             if key not in self._limiters:
-                self._limiters[key] = RateLimiter(per_minute=limits[0], tokens_per_minute=limits[1])
+                self._limiters[key] = self._context.limiters.of(
+                    *key, per_minute=limits[0], tokens_per_minute=limits[1]
+                )
             found.append(self._limiters[key])
         return [one for one in found if one.is_limited]
 
