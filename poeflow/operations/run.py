@@ -9,8 +9,8 @@ import msgspec
 from poeflow.engine.asking.spending import Budget
 from poeflow.engine.asking.tools import Toolboxes, refused_toolboxes, running_code, toolboxes
 from poeflow.engine.results import Outcome
-from poeflow.engine.run import run_plan
 from poeflow.engine.run_state import FailurePolicy
+from poeflow.engine.running.run import run_plan
 from poeflow.errors import StaleError
 from poeflow.operations.budgets import budget_of, limit_periods, period_costs
 from poeflow.operations.check import Checkup, checked_again

@@ -11,7 +11,7 @@ from poeflow.engine.asking.tools import refused_toolboxes
 from poeflow.engine.lock_entries import Accepting, other_names
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.record import NoRecorder
-from poeflow.engine.run import survey
+from poeflow.engine.running.run import survey
 from poeflow.errors import StaleError
 from poeflow.events import ignore
 from poeflow.operations.budgets import shared_budget

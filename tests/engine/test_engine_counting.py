@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from poeflow.client.answers import Completion
-from poeflow.engine import run
 from poeflow.engine.asking.request import ModelRequest
 from poeflow.engine.asking.spending import Attempts, Bounds, Budget, Spent
+from poeflow.engine.running import run
 from poeflow.errors import (
     APIConnectionError,
     APIResponseError,
@@ -76,7 +76,7 @@ def finished(bench) -> RunFinished:
 
 
 def test_there_is_one_way_to_ask_a_model():
-    engine = Path(run.__file__).parent
+    engine = Path(run.__file__).parents[1]
     asking = [path.name for path in sorted(engine.rglob("*.py")) if ".ask(" in path.read_text()]
     assert asking == ["sender.py"]
     assert "purpose" in {

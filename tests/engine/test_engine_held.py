@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from poeflow.engine.asking.tools import refused_toolboxes
-from poeflow.engine.flow_run import FlowRun
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.record import NoRecorder
 from poeflow.engine.run_state import FailurePolicy, RunState
+from poeflow.engine.running.flow_run import FlowRun
 from poeflow.operations import recording
 from poeflow.operations.budgets import shared_budget
 from poeflow.operations.check import checkup

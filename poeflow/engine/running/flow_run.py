@@ -2,12 +2,9 @@
 
 import asyncio
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-import msgspec
-
-from poeflow.digest import Json
 from poeflow.engine.asking.asker import NotHere, ToBeAsked
 from poeflow.engine.asking.turns import FlowTurns
 from poeflow.engine.flow_state import FlowState
@@ -23,12 +20,18 @@ from poeflow.engine.results import (
     refuse_failing,
 )
 from poeflow.engine.run_state import RunState, StoppedError
+from poeflow.engine.running.flow_outputs import (
+    FlowOutputs,
+    outputs_of,
+    part_of_outputs,
+    steps_read,
+    steps_run,
+)
 from poeflow.engine.step import StepRunner
-from poeflow.engine.step_state import StepInput, StepOutcome, StepUnderWay
+from poeflow.engine.step_state import StepInput, StepUnderWay
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.loops import is_fold
 from poeflow.flowfile.step_settings import samples_of
-from poeflow.planning.edges import last_steps, steps_mentioned, steps_named
 from poeflow.planning.instances import StepInstance, instance_keys
 from poeflow.planning.plan import Plan
 from poeflow.planning.selection import check_keys
@@ -293,7 +296,7 @@ class FlowRun:
         refuse_failing(result, kind="flow")
         return result
 
-    async def _turn(self, work: StepInput, turns: FlowTurns) -> "FlowOutputs | NoResult":
+    async def _turn(self, work: StepInput, turns: FlowTurns) -> FlowOutputs | NoResult:
         """Run the flow that an instance uses once; return its outputs. Raises `PoeflowError`."""
         flow, instance, spec = self.state, work.instance, self.state.plan.steps[work.step]
         if spec.continue_on_error:
@@ -325,21 +328,21 @@ class FlowRun:
             return NotHere(fingerprint="")
         return await child.outputs_for(work.name)
 
-    async def outputs(self) -> "FlowOutputs":
+    async def outputs(self) -> FlowOutputs:
         """Return the declared outputs, else the texts of the steps that no step needs.
 
         A current answer that is not stored here is left out: nothing is requested only to be
         printed. Raises `PoeflowError`.
         """
-        await self._runner.recall(_steps_read(self.state))
-        return _outputs(self.state)
+        await self._runner.recall(steps_read(self.state))
+        return outputs_of(self.state)
 
-    async def outputs_for(self, reader: str) -> "FlowOutputs | Unknown":
+    async def outputs_for(self, reader: str) -> FlowOutputs | Unknown:
         """Return the same for the step that uses the flow; missing answers are asked again."""
-        missing = await self._runner.fetch(_steps_read(self.state), reader=reader)
+        missing = await self._runner.fetch(steps_read(self.state), reader=reader)
         while missing is None and await self._prove_again():
-            missing = await self._runner.fetch(_steps_read(self.state), reader=reader)
-        return _outputs(self.state) if missing is None else missing
+            missing = await self._runner.fetch(steps_read(self.state), reader=reader)
+        return outputs_of(self.state) if missing is None else missing
 
     def is_as_locked(self) -> bool:
         """Whether all steps have the results that the lock has, also those that are not here."""
@@ -353,10 +356,10 @@ class FlowRun:
                     return False
         return True
 
-    async def part_of_outputs(self) -> "FlowOutputs":
+    async def part_of_outputs(self) -> FlowOutputs:
         """Return the results of the selected steps, as far as they are stored here."""
-        await self._runner.recall(_steps_run(self.state))
-        return _part_of_outputs(self.state)
+        await self._runner.recall(steps_run(self.state))
+        return part_of_outputs(self.state)
 
 
 class PendingFinder:
@@ -410,92 +413,3 @@ class PendingFinder:
             self._candidates[step.step] = False  # others may have answers, too: none is made twice
             return None
         return flow.pending(instance, None, ToBeAsked(request=request))
-
-
-class FlowOutputs(msgspec.Struct, frozen=True):
-    """The outputs by name, and the instances whose answers are current but not stored here.
-
-    `missing` are the outputs that need those answers, and so are left out.
-    """
-
-    values: dict[str, Json]
-    absent: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-
-
-def _steps_read(flow: FlowState) -> list[str]:
-    """Return the steps whose answers the outputs use."""
-    declared = flow.plan.flow.outputs
-    return steps_named(flow.plan.checked, declared) if declared else last_steps(flow.plan.checked)
-
-
-def _steps_run(flow: FlowState) -> list[str]:
-    """Return the selected steps of a run of a part of the flow."""
-    return [step for step in flow.plan.order if flow.touches(step)]
-
-
-def _outputs(flow: FlowState) -> FlowOutputs:
-    """Return the outputs whose answers are all stored here. Raises `TemplateError`."""
-    declared = flow.plan.flow.outputs
-    if not declared:
-        return _texts(flow, last_steps(flow.plan.checked))
-    values = flow.values(steps_mentioned(flow.plan.checked, declared))
-    outputs = {
-        name: flow.plan.texts.value(("outputs", name), written, values)
-        for name, written in declared.items()
-        if not _absent(flow, steps_named(flow.plan.checked, written))
-    }
-    missing = tuple(name for name in declared if name not in outputs)
-    return FlowOutputs(outputs, _absent(flow, _steps_read(flow)), missing)
-
-
-def _part_of_outputs(flow: FlowState) -> FlowOutputs:
-    """Return the results of the last steps that have any, if a part of a flow is selected."""
-    ended = [
-        step
-        for step in _steps_run(flow)
-        if _shown(flow, step, flow.outcomes[step]) is not None or _absent(flow, [step])
-    ]
-    needed = {need for step in ended for need in flow.plan.edges[step]}
-    return _texts(flow, [step for step in ended if step not in needed])
-
-
-def _texts(flow: FlowState, steps: Iterable[str]) -> FlowOutputs:
-    """Return the texts of those steps that have one."""
-    shown = {step: _shown(flow, step, flow.outcomes[step]) for step in steps}
-    return FlowOutputs(
-        {step: value for step, value in shown.items() if value is not None},
-        _absent(flow, shown),
-        tuple(step for step in shown if shown[step] is None and _absent(flow, [step])),
-    )
-
-
-def _absent(flow: FlowState, steps: Iterable[str]) -> tuple[str, ...]:
-    """Return the selected instances of steps whose answers are not stored here."""
-    return tuple(
-        one.name
-        for step in steps
-        for one in flow.outcomes[step].instances
-        if one.is_absent and not (one.is_left_out and flow.run_state.selection.only)
-    )
-
-
-def _shown(flow: FlowState, step: str, state: StepOutcome) -> Json:
-    """Return a step's result if a flow declares none: one text, or those of a loop by key."""
-    is_flow = flow.plan.steps[step].kind == "flow"
-    found = {
-        one.key: dict(one.result.outputs) if is_flow else _text(one.result)
-        for one in state.instances
-        if one.result is not None
-    }
-    only = flow.run_state.selection.only
-    is_one = len(found) == 1 and any(one.startswith(f"{flow.name(step)}[") for one in only)
-    if None in found or is_one:
-        return next(iter(found.values()))
-    is_loop = any(one.key is not None for one in state.instances) or not state.instances
-    return {key or "": value for key, value in found.items()} or None if is_loop else None
-
-
-def _text(result: StepResult) -> str:
-    """Return the chosen word as declared, else the answer's text."""
-    return result.text if result.value is None else result.value

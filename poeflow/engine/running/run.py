@@ -11,13 +11,14 @@ from poeflow.costs import estimate, estimated_event
 from poeflow.digest import Json
 from poeflow.engine.asking.context import RunContext, exit_code_of
 from poeflow.engine.asking.tools import Toolboxes
-from poeflow.engine.flow_run import FlowOutputs, FlowRun
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.lock_entries import Accepting
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.record import NoRecorder
 from poeflow.engine.results import InstanceOutcome, Outcome
 from poeflow.engine.run_state import FailurePolicy, RunState
+from poeflow.engine.running.flow_outputs import FlowOutputs
+from poeflow.engine.running.flow_run import FlowRun
 from poeflow.engine.statuses import gone_statuses, unmade_words
 from poeflow.errors import PoeflowError, UsageError, first_error, most_serious
 from poeflow.events import RunFinished, RunStarted, Warned, ignore
