@@ -40,11 +40,17 @@ class FlowState:
 
     `prefix` begins the names of its instances. `items` has the names of those of late loops that
     the lock proved without them, by key. If it `is_left_out`, no instance of the flow is
-    selected.
+    selected. `passed` are the hashes of inputs that a step of the flow that uses it decides.
     """
 
     def __init__(
-        self, plan: Plan, run_state: RunState, *, prefix: str, is_left_out: bool = False
+        self,
+        plan: Plan,
+        run_state: RunState,
+        *,
+        prefix: str,
+        is_left_out: bool = False,
+        passed: Mapping[str, str] | None = None,
     ) -> None:
         self.plan = plan
         self.run_state = run_state
@@ -65,10 +71,22 @@ class FlowState:
             attachments=run_state.attachments,
             schemas=self.schemas,
             accepting=run_state.accepting,
+            passed=passed,
         )
         self.stored = StoredResults(plan, context, self.schemas, self.freshness)
-        self.statuses = Statuses(
-            plan,
+        self.statuses = self._new_statuses()
+        self._is_survey = not context.asks
+        self.folds = frozenset(name for name in plan.steps if is_fold(plan.flow, name))
+        """The steps whose instances run in order, as each builds on the one before."""
+        self._read = needed_steps(plan.checked) | steps_of_outputs(plan.checked) | self.folds
+        if prefix:  # whoever uses this flow compares what it shows with the lock
+            self._read |= _shown(plan, is_all=False)
+        self._shown = _shown(plan, is_all=not context.selection.is_whole)
+
+    def _new_statuses(self) -> Statuses:
+        run_state, context = self.run_state, self.run_state.context
+        return Statuses(
+            self.plan,
             self.freshness,
             run_state.lock_update,
             context.catalogue,
@@ -76,11 +94,6 @@ class FlowState:
             equal_requests=run_state.asker.requests.equal,
             holds_requests=context.holds_results,
         )
-        self._is_survey = not context.asks
-        self.folds = frozenset(name for name in plan.steps if is_fold(plan.flow, name))
-        """The steps whose instances run in order, as each builds on the one before."""
-        self._read = needed_steps(plan.checked) | steps_of_outputs(plan.checked) | self.folds
-        self._shown = _shown(plan, is_all=not context.selection.is_whole)
 
     def name(self, instance: str) -> str:
         """Return the name of an instance in the run, from its id in the flow."""
@@ -371,7 +384,7 @@ class FlowState:
             found = self.plan.fan_out.chained(step, sources)
             if not self.lacks_items(source):
                 return found
-            return [self.freshness.early_instance(step, key) for key in found.keys]
+            return [self.plan.early_instance(step, key) for key in found.keys]
         reader, reads = self.plan.texts.reader, self._items_read.setdefault(step, Reads())
         with reader.recording(reads):
             return self.plan.fan_out.instances(step, values)
@@ -410,35 +423,6 @@ class FlowState:
             msgspec.structs.replace(one, names=self.items[step].get(one.key, one.names))
             for one in under_way.instances
         ]
-
-    async def proven(self, step: str) -> StepUnderWay | None:
-        """Return a step, without texts, if the lock proves all its instances; else None."""
-        if self.plan.steps[step].kind == "flow":
-            return None
-        instances: Sequence[StepInstance] | None = self.plan.instances.get(step)
-        if instances is None:
-            keys = self.last_keys(step) if is_fan_out(self.plan.steps[step]) else (None,)
-            instances = [self.freshness.early_instance(step, key) for key in keys]
-        if any(map(self.stored.is_always_asked, instances)):
-            return None
-        source = self.under_way.get(self.plan.chains.get(step, ""))
-        proofs: list[LockProof | None] = []
-        builds_on, carried = step in self.folds, ""
-        for index, one in enumerate(instances):
-            upstream = None if source is None else await source.outcome(index)
-            if upstream is not None and upstream.status != "ok":
-                proofs.append(None)
-                continue
-            own = msgspec.structs.replace(one, carried=carried) if builds_on else one
-            proof = self.freshness.current_proof(own, upstream) if one.is_ready else None
-            proof = proof or self.freshness.accepted_proof(own, upstream)
-            proof = proof or self.stored.moved_proof(own, upstream)
-            if proof is None:
-                return None
-            if builds_on and proof.entry.status == "ok":
-                carried = carried_digest(self.plan.flow, step, proof.entry)
-            proofs.append(proof)
-        return StepUnderWay(step, instances, {}, proofs) if instances else None
 
     def carrying(self, previous: InstanceOutcome | None, instance: StepInstance) -> StepInstance:
         """Return an instance of a step of `folds` with the hash of what it takes from `previous`.

@@ -2,17 +2,17 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Final
 
 import msgspec
 
-from poeflow.digest import Json, encode_json, in_hexadecimal, sha256_of_json
+from poeflow.digest import in_hexadecimal
 from poeflow.engine import lock_entries
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.engine.lock_entries import Accepting, LockProof
 from poeflow.engine.lock_update import LockUpdate
+from poeflow.engine.passed import OUTPUTS, RESULTS, shows_more
 from poeflow.engine.recipe import (
     BEYOND_JUDGING,
     HashedOutcome,
@@ -23,22 +23,22 @@ from poeflow.engine.recipe import (
     read_parts,
 )
 from poeflow.engine.results import InstanceOutcome, StepResult
+from poeflow.engine.step_state import proofs_of_turns
 from poeflow.flowfile.step_settings import samples_of
-from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import StepInstance
-from poeflow.planning.plan import Plan, prepare
+from poeflow.planning.plan import Plan
 from poeflow.planning.preparation import own_items
 from poeflow.project.output_files import EDITED, Look
 from poeflow.project.output_paths import older_paths
-from poeflow.store.lock.entries import PART, LockEntry
+from poeflow.store.lock.entries import LockEntry
 from poeflow.templates.reader import Reads
-
-_NOT_STEPS: Final = lazy_pattern(r"\b(?:inputs|file|read|glob|include|import|from|extends)\b")
-"""In the outputs of a used flow: they show more than the results of its steps."""
 
 
 class Freshness:
-    """Compares the instances of one flow with the lock. `name` turns ids into the lock's names."""
+    """Compares the instances of one flow with the lock. `name` turns ids into the lock's names.
+
+    `passed` are the hashes of the inputs that come from a step of the flow that uses this one.
+    """
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class Freshness:
         attachments: AttachmentReader,
         schemas: AnswerSchemas,
         accepting: Accepting | None = None,
+        passed: Mapping[str, str] | None = None,
     ) -> None:
         self._plan = plan
         self._context = context
@@ -58,7 +59,7 @@ class Freshness:
         self._outcomes = outcomes
         self._name = name
         self._accepting = accepting
-        given = {key: sha256_of_json(value) for key, value in plan.inputs.items()}
+        self._results_within: dict[str, str] = {}  # by the ids of instances whose flows have run
         origins = {key: one.origin for key, one in context.providers.items()}
         self._schemas = schemas
         self._steps = plan.steps
@@ -68,7 +69,8 @@ class Freshness:
         """The steps whose recipes do not decide their results."""
         self._called = frozenset(name for name, spec in plan.steps.items() if is_called(spec))
         self._computed: dict[tuple[str, str | None], Recipe | None] = {}
-        self._recipes = Recipes(plan, attachments, given=given, origins=origins)
+        self._recipes = Recipes(plan, attachments, given=passed or {}, origins=origins)
+        self.given = self._recipes.given
 
     def name(self, instance: StepInstance) -> str:
         """Return the name of an instance in the lock."""
@@ -81,6 +83,7 @@ class Freshness:
     def forget(self, instance: StepInstance) -> None:
         """Delete the recipe of an instance that has ended."""
         self._computed.pop((instance.step, instance.key), None)
+        self._results_within.pop(instance.id, None)
 
     def forget_all(self) -> None:
         """Delete all recipes: results that they use may be others now."""
@@ -106,8 +109,7 @@ class Freshness:
             state = self._outcomes.get(step)
             return None if state is None else state.digest(attribute, is_old=is_old)
 
-        is_late = self.is_late(instance.step)
-        return self._recipes.recipe(instance, digest, is_late=is_late)
+        return self._recipes.recipe(instance, digest, is_late=self.is_late(instance.step))
 
     @functools.cached_property
     def late_items(self) -> frozenset[str]:
@@ -129,7 +131,7 @@ class Freshness:
 
         An edited file stays as it is, unless the run replaces such files. If it `takes_sides`, a
         file may have conflict marks. An instance that the caller refreshes is never current, nor
-        one that uses a flow: the recipe has not what decides the steps of that.
+        one that uses a flow of which the results are not known: its recipe does not decide these.
         """
         name = self._name(instance.id)
         if self._context.selection.refreshes(name):
@@ -142,7 +144,7 @@ class Freshness:
         accepted = None if self._accepting is None else self._accepted_entry(instance, recipe)
         if accepted is not None:
             return LockProof(accepted)
-        if instance.step in self._unproven:
+        if instance.step in self._unproven and instance.id not in self._results_within:
             return None
         seen = 0
         for candidates in (self.lock_update.near_candidates, self.lock_update.candidates):
@@ -191,8 +193,9 @@ class Freshness:
         """
         if self._context.selection.refreshes(self.name(instance)):
             return False
-        proof = self.current_proof(instance, upstream, takes_sides=True) if has_samples else None
-        return not has_samples or proof is not None
+        if not has_samples:
+            return True
+        return self.current_proof(instance, upstream, takes_sides=True) is not None
 
     def _accepted_entry(self, instance: StepInstance, recipe: Recipe) -> LockEntry | None:
         """Return the new entry if `poeflow accept` accepts the instance's files, else None."""
@@ -200,9 +203,7 @@ class Freshness:
         if self._accepting is None:
             return None
         old = self.entry(instance)
-        whole = recipe.joined(
-            self._recipes.reread(lock_entries.reads_in(old) if old is not None else ())
-        )
+        whole = recipe.joined(self.reread(instance))
         output, schema = self._steps[step].output, self._schemas.compiled(step)
         is_judged = step in self._plan.checked.judged
         return self._accepting.entry(output, schema, instance, old, whole, is_judged=is_judged)
@@ -301,20 +302,10 @@ class Freshness:
         What they are given is the outputs of turns that are not stored here. The recipe of the
         instance that repeats the flow holds the rest of what decides them.
         """
-        found: dict[str, LockProof] = {}
-        for name in self.lock_update.names_beginning(f"{self.name(instance)}#"):
-            entry = self.lock_update.entry(name)
-            if entry is not None:
-                read = self._recipes.reread(lock_entries.reads_in(entry))
-                is_same = all(entry.parts[part] == one[:PART] for part, one in read.items())
-                if not is_same:
-                    return None
-                context = self._context
-                proof = lock_entries.proof_of_files(context, instance, entry, takes_sides=True)
-                if proof is None:
-                    return None
-                found[name] = proof
-        return found
+        known = self.lock_update.names_beginning(f"{self.name(instance)}#")
+        pairs = ((name, self.lock_update.entry(name)) for name in known)
+        entries = {name: entry for name, entry in pairs if entry is not None}
+        return proofs_of_turns(self._context, instance, entries, self._recipes.reread)
 
     def matching_entry(
         self, instance: StepInstance, upstream: InstanceOutcome | None
@@ -363,11 +354,12 @@ class Freshness:
     ) -> LockEntry | None:
         """Return an entry with this recipe, if the files its templates read are unchanged.
 
-        An entry of version 1 is compared by its old recipe, and gets the current one.
+        An older entry is compared by its old recipe, and gets the current one.
         """
-        names = lock_entries.reads_in(entry)
-        read = self._recipes.reread(names) if names else {}
+        read = self._read_by(instance, entry)
         whole = recipe.joined(read).as_in(entry.parts)
+        if entry.before is None and recipe.older and whole.hash == entry.recipe:
+            return lock_entries.with_recipe(entry, recipe.joined(read).now.as_in(entry.parts))
         if entry.before is None:
             return entry if whole.hash == entry.recipe else None
         then = self._make_recipe(instance, upstream, is_old=True)
@@ -381,8 +373,7 @@ class Freshness:
         recipe = self.recipe(instance, upstream)
         if recipe is None:
             return entry
-        whole = recipe.joined(self._recipes.reread(lock_entries.reads_in(entry)))
-        return lock_entries.with_recipe(entry, whole)
+        return lock_entries.with_recipe(entry, recipe.joined(self._read_by(instance, entry)))
 
     def _entry_judged_again(
         self,
@@ -417,8 +408,7 @@ class Freshness:
             return changed
         if spec.kind == "flow":
             child = self._plan.checked.children[instance.step]
-            shown = encode_json(child.file.flow.outputs).decode()
-            return changed if _NOT_STEPS.search(shown) else changed & {"outputs"}
+            return changed if shows_more(child) else changed & {OUTPUTS, RESULTS}
         asked = {f"file {path}" for path in reads.texts} | {f"glob {one}" for one in reads.globs}
         expected = self._recipes.expected(instance.step) if spec.expect else ""
         return frozenset(
@@ -432,8 +422,27 @@ class Freshness:
         recipe = self._comparable_recipe(instance, upstream, entry)
         if recipe is None:
             return dict(entry.parts)
+        return recipe.joined(self._read_by(instance, entry)).as_in(entry.parts).short
+
+    def _read_by(self, instance: StepInstance, entry: LockEntry) -> dict[str, str]:
+        """Return the parts for the files that an entry's templates read, as they are now.
+
+        Also for the results within, of which an entry has the beginning of the hash.
+        """
         read = self._recipes.reread(lock_entries.reads_in(entry))
-        return recipe.joined(read).as_in(entry.parts).short
+        within = self._results_within.get(instance.id, entry.parts.get(RESULTS))
+        return read if within is None else {**read, RESULTS: within}
+
+    def reread(self, instance: StepInstance) -> dict[str, str]:
+        """Return the parts for the files that the templates of an instance read last, as now."""
+        entry = self.entry(instance)
+        return {} if entry is None else self._recipes.reread(lock_entries.reads_in(entry))
+
+    def note_results(self, instance: StepInstance, within: str | None) -> None:
+        """Note the hash of the results that the flow of an instance has now, None if not known."""
+        self._results_within.pop(instance.id, None)
+        if within is not None:
+            self._results_within[instance.id] = within
 
     def _comparable_recipe(
         self, instance: StepInstance, upstream: InstanceOutcome | None, entry: LockEntry
@@ -459,7 +468,9 @@ class Freshness:
         if recipe is None:
             return None
         is_tracked = self._steps[instance.step].output.tracked
-        whole, old = recipe.joined(result.reads), self.entry(instance)
+        within = self._results_within.get(instance.id)
+        read = result.reads if within is None else {**result.reads, RESULTS: within}
+        whole, old = recipe.joined(read).now, self.entry(instance)
         before = whole if old is None else whole.as_in(old.parts)
         if old is not None and before.hash == old.recipe and old.is_of(result.fingerprint or ""):
             whole = before
@@ -481,19 +492,9 @@ class Freshness:
     def reasons(self, instance: StepInstance, upstream: InstanceOutcome | None) -> tuple[str, ...]:
         """Return all changes since the last run."""
         entry = self.entry(instance)
-        if entry is None:
+        recipe = None if entry is None else self._comparable_recipe(instance, upstream, entry)
+        if entry is None or recipe is None:
             return ()
-        recipe = self._comparable_recipe(instance, upstream, entry)
-        if recipe is None:
-            return ()
-        read = self._recipes.reread(lock_entries.reads_in(entry))
-        changed = lock_entries.differences(recipe.joined(read).as_in(entry.parts), entry)
+        whole = recipe.joined(self._read_by(instance, entry)).as_in(entry.parts)
+        changed = lock_entries.differences(whole, entry)
         return (*changed, *lock_entries.misfits(self._plan, self._context, instance, entry))
-
-    def early_instance(self, step: str, key: str | None) -> StepInstance:
-        """Return an instance without its item, ready if it needs nothing that is not known yet."""
-        names: dict[str, Json] = {} if key is None else {"key": key}
-        instance = StepInstance(step=step, key=key, names=names)
-        values = {**self._plan.early_values(), **names}
-        ready, problems = prepare(self._plan, instance, values)
-        return instance if problems else ready

@@ -54,7 +54,7 @@ class InstanceRunner:
                 before = await step.before(index)
                 instance = flow.carrying(self.outcome(step, before), instance)
                 ended = flow.ended_by(step, before, instance, upstream)
-            proof = step.proofs[index] if step.proofs else None
+            proof = step.proof_of(index)
             ended = ended or self.without_running(instance, upstream, proof)
             if ended is None and instance.save is not None:
                 ended = await flow.moved(instance, upstream, proof)
@@ -301,6 +301,7 @@ class InstanceRunner:
             answer_entries=freshness.answer_entries(instance, upstream) if is_known else (),
             ask=ask,
             base=stored.text_before_edits(instance, edited),
+            recipe=freshness.recipe(instance, upstream),
             reads=ready.reads,
         )
 

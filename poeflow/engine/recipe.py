@@ -18,6 +18,7 @@ from poeflow.digest import (
     sha256_of_key,
     short_hash_of,
 )
+from poeflow.engine import passed
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.flowfile.key_marks import decisions
 from poeflow.flowfile.loops import (
@@ -32,8 +33,6 @@ from poeflow.flowfile.model import Flow, Step
 from poeflow.flowfile.step_settings import POE, Settings, judges_of, judging_personas, model_of
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.lazy_pattern import lazy_pattern
-from poeflow.planning.checked import Checked
-from poeflow.planning.edges import last_steps
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
 from poeflow.project.attachment_files import Found
@@ -47,15 +46,11 @@ _JUDGE_MODEL: Final = "judge model "
 """Begins the names of parts: what a judge is asked with, by its model as it is written."""
 JUDGE_PROVIDER: Final = "judge model's provider"
 """The part for the providers of the models that judge a step."""
-_OUTPUTS: Final = "outputs"
-"""The part for the outputs that a used flow declares."""
-LOOP: Final = "for_each"
-"""The part for the expressions that give the items of a loop over what a step gives."""
 _ITEMS: Final = " items"
 """Ends the names of parts: what the items of another step are."""
 _ALL: Final = (None, "all")
 """The attributes of a step that have its items."""
-_NEWER: Final = frozenset({LOOP, JUDGE_PROVIDER, _OUTPUTS})
+_NEWER: Final = frozenset({passed.LOOP, JUDGE_PROVIDER, passed.OUTPUTS, passed.RESULTS})
 """Parts that older locks lack, besides those named for what they are of."""
 BEYOND_JUDGING: Final = frozenset({"output", "samples", "repeat", "tools_mode"})
 """Parts that decide more than how a text is judged."""
@@ -77,13 +72,15 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
     `parts` are full hashes by the name of the part: `prompt`, `input topic`, `file //a.md`.
     `server` is the address of the server, empty if it is the provider's own. `model` is the model
-    to ask, and `because` names the steps whose results are used.
+    to ask, and `because` names the steps whose results are used. `older` are the parts that count
+    otherwise in older locks, as they do there.
     """
 
     parts: Mapping[str, str]
     server: str = ""
     model: str = ""
     because: tuple[str, ...] = ()
+    older: Mapping[str, str] = {}
 
     @property
     def hash(self) -> str:
@@ -97,9 +94,13 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     def as_in(self, parts: Mapping[str, str]) -> "Recipe":
         """Return the recipe without what an older lock's `parts` lack.
 
-        That is the items' expression, the outputs of a used flow, what the items of other steps
-        are, and the models and providers of judges.
+        That is the items' expression, the outputs of a used flow and the results they show, what
+        the items of other steps are, and the models and providers of judges. What is passed to a
+        used flow counts by its value there.
         """
+        if self.older:
+            then = {name: v for name, v in self.older.items() if parts.get(name) == v[:PART]}
+            return self.now.joined(then).as_in(parts)
         if self.parts.keys() <= parts.keys():
             return self
         own = {
@@ -110,6 +111,11 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         if len(own) == len(self.parts):
             return self
         return msgspec.structs.replace(self, parts=own)
+
+    @property
+    def now(self) -> "Recipe":
+        """The recipe as new locks have it."""
+        return msgspec.structs.replace(self, older={}) if self.older else self
 
     def joined(self, parts: Mapping[str, str]) -> "Recipe":
         """Return the recipe with the parts that the templates read."""
@@ -129,6 +135,7 @@ class SharedRecipe(NamedTuple):
     server: str
     model: str
     because: tuple[str, ...]
+    older: Mapping[str, str]
     is_read_alone: bool
 
 
@@ -148,7 +155,8 @@ class ResultHashes(Protocol):
 class Recipes:
     """Makes the recipes of one flow's instances.
 
-    `given` are hashes of the flow's inputs, `origins` the name of each provider in a request.
+    `given` are hashes of the flow's inputs, those from a step as `given`; older locks have all
+    by their values. `origins` are the names of providers in a request.
     """
 
     def __init__(
@@ -165,7 +173,9 @@ class Recipes:
         self._document = plan.file.document
         self._attachments = attachments
         self._reader = plan.texts.reader
-        self._given = given
+        own = {key: sha256_of_json(value) for key, value in plan.inputs.items()}
+        self.given: Mapping[str, str] = {**own, **given}
+        self._older = {key: own[key] for key in given if key in own}
         self._origins = origins
         self._own: dict[str, dict[str, str]] = {}
         self._items_of: dict[str, str] = {}
@@ -199,6 +209,7 @@ class Recipes:
             server=shared.server,
             model=shared.model,
             because=shared.because,
+            older=shared.older,
         )
 
     def _shared_by(self, instance: StepInstance) -> "SharedRecipe":
@@ -212,6 +223,7 @@ class Recipes:
             server=self._server(settings),
             model=(settings.model or "") if settings is not None else "",
             because=self._because(step),
+            older={f"input {name}": v for name, v in self._older.items() if name in uses.inputs},
             is_read_alone=not is_fed and not uses.steps and self._history(step) is None,
         )
 
@@ -281,11 +293,11 @@ class Recipes:
             checked = self._plan.checked
             child = checked.children.get(step)
             if child is not None and self._steps[step].repeat is not None:
-                parts["use"] = sha256_of_json(_written_in(child))
+                parts["use"] = sha256_of_json(passed.written_in(child))
             elif child is not None:
-                parts[_OUTPUTS] = sha256_of_json(_outputs_in(child))
+                parts[passed.OUTPUTS] = sha256_of_json(passed.outputs_in(child))
             inputs = checked.uses[step].inputs
-            parts |= {f"input {name}": self._given[name] for name in inputs if name in self._given}
+            parts |= {f"input {name}": self.given[name] for name in inputs if name in self.given}
             self._own[step] = parts
         return parts
 
@@ -315,7 +327,7 @@ class Recipes:
             return {"key": sha256_of_json(None)}
         if is_late:
             written = sha256_of_json(self._loop(instance.step))
-            return {"key": sha256_of_json(instance.key), LOOP: written}
+            return {"key": sha256_of_json(instance.key), passed.LOOP: written}
         names, key = instance.own_names, instance.key
         found = {name: sha256_of_json(names[name]) for name in names if name in used}
         is_chained = instance.step in self._plan.checked.chains
@@ -340,7 +352,7 @@ class Recipes:
         """Return the hash of all that decides the items of a loop, None if not known yet."""
         uses = self._plan.checked.uses[loop]
         read = [hash_of(name, attribute) for name, attribute in sorted(uses.steps, key=str)]
-        given = [[name, self._given.get(name)] for name in sorted(uses.inputs)]
+        given = [[name, self.given.get(name)] for name in sorted(uses.inputs)]
         return None if None in read else sha256_of_json([*self._loop(loop), given, read])
 
     def _loop(self, step: str) -> list[Json]:
@@ -430,22 +442,6 @@ def _asked(flow: Flow, named: str) -> list[object]:
     if alias is None:
         return [named]
     return [alias.model, alias.provider, alias.params.by_name, alias.extra_body]
-
-
-def _written_in(checked: Checked) -> Json:
-    """Return all that a flow and those it uses say, as one value.
-
-    It decides the turns of a flow that is repeated, also where their inputs are not known.
-    """
-    node = checked.file.document.node(())
-    below = {name: _written_in(child) for name, child in checked.children.items()}
-    return [node.data if node is not None else None, below]
-
-
-def _outputs_in(checked: Checked) -> Json:
-    """Return what a flow says of its outputs, else the steps whose texts they are."""
-    node = checked.file.document.node(("outputs",))
-    return node.data if node is not None else [*last_steps(checked)]
 
 
 def is_called(step: Step) -> bool:

@@ -9,15 +9,24 @@ import msgspec
 
 from poeflow.client.messages import Message
 from poeflow.digest import Json, sha256_of_json
+from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.request import AskPolicy, OlderAnswer, TakenAnswers
 from poeflow.engine.asking.turns import Turns
-from poeflow.engine.lock_entries import LockProof, digest_of, moved_text, old_digest_of
+from poeflow.engine.lock_entries import (
+    LockProof,
+    digest_of,
+    moved_text,
+    old_digest_of,
+    proof_of_files,
+    reads_in,
+)
+from poeflow.engine.recipe import Recipe
 from poeflow.engine.results import UNJUDGED, InstanceOutcome, Status, StepResult
 from poeflow.events import Purpose
 from poeflow.flowfile.model import Expectation
 from poeflow.flowfile.step_settings import Settings
 from poeflow.planning.instances import StepInstance
-from poeflow.store.lock.entries import LockEntry
+from poeflow.store.lock.entries import PART, LockEntry
 from poeflow.templates.reader import Reads
 from poeflow.templates.render import Values
 from poeflow.templates.values import Instances
@@ -35,8 +44,9 @@ class StepInput(msgspec.Struct, frozen=True, kw_only=True):
     project path for its text; if the answer is merged into edits of that file, `base` is its text
     before them. If it `is_proven`, the lock proves the answers, stored here or not. If it
     `is_doubted`, no stored answer is used but an `older` one that the lock proves; if it
-    `is_stored`, the lock proves the stored output of its command, which is not run. `reads`
-    collects what its templates read, `taken` the answers, if what fails is asked again.
+    `is_stored`, the lock proves the stored output of its command, which is not run. `recipe` is its
+    own, as far as known before its templates are rendered. `reads` collects what these read,
+    `taken` the answers, if what fails is asked again.
     """
 
     instance: StepInstance
@@ -55,6 +65,7 @@ class StepInput(msgspec.Struct, frozen=True, kw_only=True):
     older: OlderAnswer | None = None
     is_stored: bool = False
     taken: TakenAnswers | None = None
+    recipe: Recipe | None = None
     reads: Reads = msgspec.field(default_factory=Reads)
 
     @property
@@ -172,6 +183,15 @@ class StepUnderWay:
         self.proofs = proofs
         self.outcomes: list[InstanceOutcome | None] = [None] * len(instances)
         self._awaited: dict[int, asyncio.Future[InstanceOutcome]] = {}
+
+    def proof_of(self, index: int) -> LockProof | None:
+        """Return what proves an instance, if anything does."""
+        return self.proofs[index] if self.proofs else None
+
+    def prove(self, index: int, proof: LockProof | None) -> None:
+        """Note what proves an instance."""
+        self.proofs = list(self.proofs or [None] * len(self.instances))
+        self.proofs[index] = proof
 
     def settle(self, index: int, outcome: InstanceOutcome) -> None:
         """Note how an instance ended."""
@@ -327,3 +347,22 @@ def _failed_digest(outcome: InstanceOutcome, attribute: str | None) -> str | Non
     if attribute in (None, "all"):
         return sha256_of_json(seen)
     return sha256_of_json(status if attribute == "status" else [status, seen.get(attribute)])
+
+
+def proofs_of_turns(
+    context: RunContext,
+    instance: StepInstance,
+    entries: Mapping[str, LockEntry],
+    reread: Callable[[Iterable[str]], Mapping[str, str]],
+) -> dict[str, LockProof] | None:
+    """Return the proofs by these entries, by name; None if a file is another now."""
+    found: dict[str, LockProof] = {}
+    for name, entry in entries.items():
+        read = reread(reads_in(entry))
+        if any(entry.parts[part] != one[:PART] for part, one in read.items()):
+            return None
+        proof = proof_of_files(context, instance, entry, takes_sides=True)
+        if proof is None:
+            return None
+        found[name] = proof
+    return found

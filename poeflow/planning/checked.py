@@ -47,8 +47,9 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     use, `children` maps steps to the flows they use. `judged` are the steps whose verdicts a text
     reads. `named` are the places of texts whose file a template names, `forms` those of
     expressions that decide the form of an answer, `itemized` the steps whose items one reads in
-    their results. `secrets` are the secret inputs that a text uses, by its place. `claims` are the
-    paths of its outputs that may be written.
+    their results. `secrets` are the secret inputs that a text uses, by its place. `derived` are the
+    inputs that a step of the flow that uses it decides. `claims` are the paths of its outputs that
+    may be written.
     """
 
     file: FlowFile
@@ -66,6 +67,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     forms: frozenset[KeyPath] = frozenset()
     itemized: frozenset[str] = frozenset()
     secrets: Mapping[KeyPath, frozenset[str]] = {}
+    derived: frozenset[str] = frozenset()
     claims: tuple[Claim, ...] = ()
 
     def read_by(self, step: str) -> tuple[str, ...]:

@@ -56,9 +56,8 @@ def check(
 ) -> Checked:
     """Check one flow that its schema accepts, and the flows it uses.
 
-    `problems` are sorted by place; those of template files stand at their places in these files.
-    `ancestors` are the flows that lead to a used flow: canonical paths, outermost first.
-    `derived_inputs` are the inputs that come from a step there.
+    `problems` are sorted by place, in template files by that there. `ancestors` lead to a used flow:
+    canonical paths, outermost first. `derived_inputs` are its inputs that come from a step there.
     """
     tables = Tables(project, file)
     loaded = LoadedFlows.of(project, environment, file, ancestors=ancestors)
@@ -88,6 +87,7 @@ def check(
         forms=forms_of(found),
         itemized=itemized_steps(found),
         secrets=secrets_in(file, found),
+        derived=derived_inputs,
         claims=saved.claims,
     )
     problems += _conflicts(checked, ancestors)

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from poeflow.digest import Json
-from poeflow.errors import InvalidFlowError, PoeflowError
+from poeflow.errors import InvalidFlowError, PoeflowError, StepError
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import InstanceCount, chained_to
 from poeflow.flowfile.model import Flow, Step
@@ -129,6 +129,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """Return the names that templates can use before any step has run."""
         return self.file.early_names(self.inputs)
 
+    def early_instance(self, step: str, key: str | None) -> StepInstance:
+        """Return an instance without its item, ready if it needs nothing that is not known yet."""
+        names: dict[str, Json] = {} if key is None else {"key": key}
+        instance = StepInstance(step=step, key=key, names=names)
+        ready, problems = prepare(self, instance, {**self.early_values(), **names})
+        return instance if problems else ready
+
 
 class Planner:
     """Makes plans of flows and of those they use.
@@ -226,6 +233,22 @@ class Planner:
                 tuple(Problem(place, problem.message, problem.hint) for problem in own_problems)
             )
         return inputs
+
+    def early_arguments(self, plan: Plan, name: str, values: Values) -> dict[str, Json]:
+        """Return the same without those that come from a step, as far as `values` are enough.
+
+        Raises `PoeflowError`.
+        """
+        child, step = plan.checked.children[name], plan.steps[name]
+        given = {
+            key: plan.texts.value(("steps", name, "with", key), one, values)
+            for key, one in (step.with_ or {}).items()
+            if key not in child.derived
+        }
+        known, problems = checked_inputs(child.file.flow, self._anchored(plan, name, given), {})
+        if any(problem.name not in child.derived for problem in problems):
+            raise StepError(problems[0].message)
+        return {key: one for key, one in known.items() if key not in child.derived}
 
     def _anchored(self, plan: Plan, name: str, values: Mapping[str, Json]) -> dict[str, Json]:
         """Return the values passed to a used flow, with canonical paths for files.

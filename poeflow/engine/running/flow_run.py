@@ -10,6 +10,7 @@ from poeflow.engine.asking.turns import FlowTurns
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.instance_runner import InstanceRunner
 from poeflow.engine.lock_entries import is_same_result
+from poeflow.engine.passed import passed_inputs
 from poeflow.engine.recipe import read_parts
 from poeflow.engine.results import (
     InstanceOutcome,
@@ -27,6 +28,7 @@ from poeflow.engine.running.flow_outputs import (
     steps_read,
     steps_run,
 )
+from poeflow.engine.running.flow_proofs import FlowProver, results_shown
 from poeflow.engine.step import StepRunner
 from poeflow.engine.step_state import StepInput, StepUnderWay
 from poeflow.errors import PoeflowError
@@ -43,12 +45,26 @@ STEPS_AT_ONCE: Final = 4
 
 
 class FlowRun:
-    """Runs a flow. `prefix` begins the names of its instances, empty for the outermost flow."""
+    """Runs a flow. `prefix` begins the names of its instances, empty for the outermost flow.
+
+    `passed` are the hashes of inputs that a step of the flow that uses this one decides. If a
+    `prover` has proven all its instances, the plan may lack these inputs.
+    """
 
     def __init__(
-        self, plan: Plan, run_state: RunState, *, prefix: str = "", is_left_out: bool = False
+        self,
+        plan: Plan,
+        run_state: RunState,
+        *,
+        prefix: str = "",
+        is_left_out: bool = False,
+        passed: Mapping[str, str] | None = None,
+        prover: FlowProver | None = None,
     ) -> None:
-        self.state = FlowState(plan, run_state, prefix=prefix, is_left_out=is_left_out)
+        self._prover = prover or FlowProver(
+            FlowState(plan, run_state, prefix=prefix, is_left_out=is_left_out, passed=passed)
+        )
+        self.state = self._prover.state
         if run_state.context.asks:
             plan.texts.begin_run()
         schemas, stored = self.state.schemas, self.state.stored
@@ -118,6 +134,7 @@ class FlowRun:
                 covered = self.state.covered(step, found.instances)
                 await self._leave_out_unselected(found, covered)
                 covered = found.settle_ended(covered, ended)
+                await self._run_proven(found, covered)
                 width = asyncio.Semaphore(plan.concurrency)
                 async with asyncio.TaskGroup() as group:
                     for number, waiting in enumerate(self._batches(found, covered)):
@@ -125,7 +142,7 @@ class FlowRun:
                             await asyncio.sleep(0)
                         for index in waiting:
                             await width.acquire()
-                            run = self._runner.run(found, index, found.instances[index])
+                            run = self._run_instance(found, index)
                             group.create_task(run).add_done_callback(lambda _: width.release())
                 outcomes = found.ended()
             else:
@@ -136,6 +153,24 @@ class FlowRun:
             self.state.settle(step, outcomes)
             self._expanded[step].set()
             self._done[step].set()
+
+    async def _run_proven(self, step: StepUnderWay, covered: Sequence[int]) -> None:
+        """Run the proven flows of a step's instances: nothing is asked, all is reported."""
+        used = self._prover.used
+        for index in covered if used else ():
+            child = used.pop(step.instances[index].id, None)
+            if child is not None:
+                await FlowRun(child.state.plan, child.state.run_state, prover=child).run()
+
+    async def _run_instance(self, step: StepUnderWay, index: int) -> None:
+        """Run an instance; one that uses a flow is proven first if what it runs over is absent."""
+        state, instance = self.state, step.instances[index]
+        if state.plan.steps[step.step].kind == "flow" and step.step not in state.folds:
+            upstream = await state.upstream(instance, index)
+            if upstream is not None and upstream.is_absent and not step.proof_of(index):
+                step.prove(index, await self._prover.prove_used(instance, upstream))
+                await self._run_proven(step, (index,))
+        await self._runner.run(step, index, instance)
 
     def _batches(self, step: StepUnderWay, covered: Sequence[int]) -> Iterator[Sequence[int]]:
         """Yield the selected instances that run, in order, some at a time; others end at once."""
@@ -173,7 +208,7 @@ class FlowRun:
         was.
         """
         state, began = self.state, self.state.run_state.elapsed()
-        proof = step.proofs[index] if step.proofs else None
+        proof = step.proof_of(index)
         try:
             outcome = self._runner.without_running(instance, None, proof)
         except PoeflowError as error:
@@ -210,9 +245,9 @@ class FlowRun:
         """Return a step with its instances, or its end if they cannot be known."""
         flow, step = self.state, whole.step
         needs = [need for need in flow.plan.edges[step] if need != source]
-        under_way: StepUnderWay | None = None
-        if any(flow.outcomes[need].is_absent for need in needs):
-            under_way = await flow.proven(step)
+        under_way = self._prover.steps.get(step)
+        if under_way is None and any(flow.outcomes[need].is_absent for need in needs):
+            under_way = await self._prover.proven(step)
         if under_way is None:
             read = flow.plan.checked.read_by(step)
             missing = await self._runner.fetch(read, reader=flow.name(step)) if read else None
@@ -313,7 +348,15 @@ class FlowRun:
             instance_count=flow.plan.instance_count,
             prefix=prefix,
         )
-        child = FlowRun(plan, flow.run_state, prefix=prefix, is_left_out=work.ask == "never")
+        parts = {} if turns.mark or work.recipe is None else work.recipe.parts
+        passed = passed_inputs(flow.plan, work.step, parts, read_parts(work.reads))
+        child = FlowRun(
+            plan,
+            flow.run_state,
+            prefix=prefix,
+            is_left_out=work.ask == "never",
+            passed=passed if parts else {},
+        )
         await child.run()
         outcomes = child.state.outcomes.values()
         blocking = [outcome.blocked_by for outcome in outcomes if outcome.blocks]
@@ -323,6 +366,8 @@ class FlowRun:
             raise StoppedError(blocking[0])
         if blocking:
             raise UsedFlowError(f"in the flow it uses, {blocking[0]}")
+        if spec.repeat is None:
+            flow.freshness.note_results(instance, results_shown(child.state))
         is_proven = work.ask == "unless answered" and child.is_as_locked()
         if is_proven and any(outcome.is_absent for outcome in outcomes):
             return NotHere(fingerprint="")
