@@ -56,8 +56,8 @@ def check(
 ) -> Checked:
     """Check one flow that its schema accepts, and the flows it uses.
 
-    `problems` are sorted by place, in template files by that there. `ancestors` lead to a used flow:
-    canonical paths, outermost first. `derived_inputs` are its inputs that come from a step there.
+    `problems` are sorted by place, in template files by theirs. `ancestors`, canonical paths, lead
+    to a used flow, outermost first. `derived_inputs` are its inputs that come from a step there.
     """
     tables = Tables(project, file)
     loaded = LoadedFlows.of(project, environment, file, ancestors=ancestors)
