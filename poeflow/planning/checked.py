@@ -55,7 +55,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     file: FlowFile
     edges: Edges
     order: tuple[str, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[Problem, ...] = ()
     varying: frozenset[KeyPath] = frozenset()
     late: frozenset[KeyPath] = frozenset()
     tested: Mapping[str, frozenset[str]] = {}

@@ -75,7 +75,6 @@ def check(
         file=file,
         edges=edges,
         order=order,
-        problems=(),
         varying=frozenset(f.site.path for f in found if f.varies or f.is_open),
         late=frozenset(f.site.path for f in found if f.is_late),
         tested=tested_steps(file, found),
