@@ -60,8 +60,6 @@ class Statuses:
         self._forecast = Forecast(plan.flow, lock_update, catalogue)
         self._looks = looks
         self._equal = equal_requests
-        self._questions: set[tuple[str, str]] = set()
-        """Steps whose answers are judged, with the questions that their instances ask."""
         self._holds_requests = holds_requests
 
     def made(
@@ -180,17 +178,14 @@ class Statuses:
         return self._asking(name, state, reasons, request, kinds)
 
     def _is_unjudged(self, step: str, request: ModelRequest | None) -> bool:
-        """Whether no other answer to the question of a request is judged; it may be an equal one.
+        """Whether its judges are asked about no other answer to the question of a request.
 
-        `request` is None for a text that answers none.
+        That may be an equal one, also of another step. `request` is None for a text that answers
+        none.
         """
-        if not judges_of(self._steps[step]):
-            return False
-        question = (step, "" if request is None else request.chat.messages[-1].text)
-        if question in self._questions:
-            return False
-        self._questions.add(question)
-        return True
+        judges = judges_of(self._steps[step])
+        question = "" if request is None else request.chat.messages[-1].text
+        return bool(judges) and self._equal.is_unjudged(question, judges)
 
     def _asking(
         self,

@@ -217,11 +217,14 @@ BUGS = """\
         ("a: {for_each: [1, 2], render: same, %s}", (1, 1, 4)),
         ("a: {for_each: [1, 2], render: 'x {{ item }}', %s}", (2, 2, 4)),
         ("a: {prompt: x}\n  b: {prompt: x}\n  c: {use: part.yaml}", (1, 1, 1)),
+        ("a: {prompt: x, %s}\n  b: {prompt: x, system: s, %s}", (3, 3, 6)),
+        ("a: {prompt: x, system: s, %s}\n  c: {use: judged.yaml}", (3, 3, 6)),
     ],
 )
 def test_what_is_certain_counts_equal_requests_once(bench, scripted, steps, expected):
     scripted(BUGS)
     bench.write("part.yaml", HEAD + "steps: {p: {prompt: x}}\n")
+    bench.write("judged.yaml", HEAD + f"steps: {{p: {{prompt: x, {GOOD}}}}}\n")
     assert sent_for(bench, f"steps:\n  {steps.replace('%s', GOOD)}\n") == expected
 
 

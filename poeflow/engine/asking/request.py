@@ -14,7 +14,7 @@ from poeflow.digest import Json, canonical, sha256_of, short_hash
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import HashedUrl
 from poeflow.events import Purpose
-from poeflow.flowfile.model import Output
+from poeflow.flowfile.model import Judge, Output
 from poeflow.flowfile.step_settings import Settings
 from poeflow.records import InstanceStatus
 from poeflow.store.answer_lines import CacheEntry
@@ -132,6 +132,8 @@ class EqualRequests:
     def __init__(self) -> None:
         self._noted: dict[str, tuple[str, tuple[str, ...]]] = {}
         """The hash of each instance's request, and what those have in common that share answers."""
+        self._judged: set[int] = set()
+        """The hashes of questions, each with how answers to it are judged."""
 
     def note(self, name: str, request: str, settings: Settings) -> None:
         """Note the `request` of an instance, by its fingerprint or the hash in the lock.
@@ -140,6 +142,16 @@ class EqualRequests:
         fails. Without a cache it takes the answer to an equal request only while that is sent.
         """
         self._noted[name] = short_hash(request), settings.fallback if settings.cache else (name,)
+
+    def is_unjudged(self, question: str, judges: Sequence[Judge]) -> bool:
+        """Whether these judges are asked about an answer to a question for the first time.
+
+        Another answer to it may be equal, and then its judges are asked once for both.
+        """
+        found = {hash((question, repr((one.rubric, one.rubrics)))) for one in judges}
+        is_first = self._judged.isdisjoint(found)
+        self._judged |= found
+        return is_first
 
     def counted_once(self, statuses: Iterable[InstanceStatus]) -> Iterator[InstanceStatus]:
         """Yield statuses of which each has only what the ones before it do not send."""
