@@ -331,12 +331,15 @@ def test_what_follows_a_condition_at_the_end_of_a_line_stays_in_the_next(online,
     online.write(
         "a.prompty",
         "---\nmodel: gpt-5.2\n---\nDear {% if kind %}friend{% else %}you{% endif %}\n"
-        "{% if kind %}\nHello.\n{% endif %}\n  {% if kind %}Bye{% endif %}\nAda\n",
+        "{% if kind %}\nHello.\n{% endif %}\n  {% if kind %}Bye{% endif %}\nAda {# me #}\n"
+        "in {% raw %}\n{{x}}{% endraw %}\nRome\n",
     )
     online.run("import", "a.prompty")
     online.run("run", "a.yaml", "--input", "kind=yes")
     (request,) = simulator.requests
-    assert request.json["messages"][0]["content"] == "Dear friend\nHello.\n  Bye\nAda"
+    assert request.json["messages"][0]["content"] == (
+        "Dear friend\nHello.\n  Bye\nAda \nin \n{{x}}\nRome"
+    )
 
 
 def test_roles_of_prompty_may_have_capitals_and_names(desk):

@@ -14,7 +14,11 @@ _NAME: Final = lazy_pattern(r"[A-Za-z_]\w*")
 _DOLLAR: Final = lazy_pattern(r"\$(?:(\$)|\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))")
 _BRACES: Final = lazy_pattern(r"\{[{%#]|[}%#]\}")
 _TAG: Final = lazy_pattern(r"\{\{(?:(?!\{\{|\}\}).)*+\}\}|\{%(?:(?!\{%|%\}).)*+%\}", re.DOTALL)
-_BLOCK: Final = lazy_pattern(r"\{%(?:(?!\{%|%\}).)*+%\}", re.DOTALL)
+_BLOCK: Final = lazy_pattern(
+    r"\{%(?![-+]?\s*+raw\b)(?:(?!\{%|%\}).)*+%\}|\{#(?:(?!\{#|#\}).)*+#\}", re.DOTALL
+)
+"""A tag or comment after which a flow drops the end of a line."""
+_REST_OF_LINE: Final = lazy_pattern(r"[ \t\r]*+(?:\n|\Z)")
 _QUOTED: Final = lazy_pattern(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""")
 _NUNJUCKS: Final = (
     (lazy_pattern(r"([=!]=)="), r"\1"),
@@ -97,20 +101,22 @@ def from_nunjucks(template: str) -> str:
 def with_lines(template: str) -> str:
     """Return a template that keeps the ends of lines that other tools keep.
 
-    A flow drops the end of a line after each block tag, and the spaces before one at the
-    beginning of a line. Here it does for tags with a line of their own.
+    A flow drops the end of a line after each block tag and comment, and the spaces before one at
+    the beginning of a line. Here it does for tags with a line of their own.
     """
 
     def kept(match: re.Match[str]) -> str:
         tag = match[0]
-        before = template[template.rfind("\n", 0, match.start()) + 1 : match.start()]
-        after, has_end, _ = template[match.end() :].partition("\n")
-        if not (before + after).strip():
+        start = match.start()
+        while start and template[start - 1] in " \t":
+            start -= 1
+        is_first = start == 0 or template[start - 1] == "\n"
+        if is_first and _REST_OF_LINE.match(template, match.end()):
             return tag
-        if has_end and not after and tag[-3] not in "-+":
-            tag = f"{tag[:-2]}+%}}"
-        if before and not before.strip() and tag[2] not in "-+":
-            tag = f"{{%+{tag[2:]}"
+        if template.startswith("\n", match.end()) and tag[-3] not in "-+":
+            tag = f"{tag[:-2]}+{tag[-2:]}"
+        if is_first and start < match.start() and tag[2] not in "-+":
+            tag = f"{tag[:2]}+{tag[2:]}"
         return tag
 
     return _BLOCK.sub(kept, template)
