@@ -293,11 +293,10 @@ class Freshness:
         proof = lock_entries.proof_of_files(self._context, instance, entry, takes_sides=True)
         if proof is None or spec.kind != "flow" or spec.repeat is None:
             return proof
-        turns = self._turns(instance)
-        return None if turns is None else msgspec.structs.replace(proof, turns=turns)
+        return self.with_turns(instance, proof)
 
-    def _turns(self, instance: StepInstance) -> dict[str, LockProof] | None:
-        """Return the proofs for all in the later turns of a flow; None if a file is another now.
+    def with_turns(self, instance: StepInstance, proof: LockProof) -> LockProof | None:
+        """Return a proof with those for all in later turns; None if a file is another now.
 
         What they are given is the outputs of turns that are not stored here. The recipe of the
         instance that repeats the flow holds the rest of what decides them.
@@ -305,7 +304,8 @@ class Freshness:
         known = self.lock_update.names_beginning(f"{self.name(instance)}#")
         pairs = ((name, self.lock_update.entry(name)) for name in known)
         entries = {name: entry for name, entry in pairs if entry is not None}
-        return proofs_of_turns(self._context, instance, entries, self._recipes.reread)
+        turns = proofs_of_turns(self._context, instance, entries, self._recipes.reread)
+        return None if turns is None else msgspec.structs.replace(proof, turns=turns)
 
     def matching_entry(
         self, instance: StepInstance, upstream: InstanceOutcome | None

@@ -61,6 +61,14 @@ FLOWS = {
     use: child.yaml
     with: {text: "{{ item }} {{ read('words.txt') }}", note: "{{ key }}"}
 """,
+    "turns": HEAD
+    + """\
+  a: {prompt: hello}
+  b:
+    use: child.yaml
+    with: {text: "{{ steps.a.text }} {{ previous.outputs.text if previous else '' }}"}
+    repeat: {max: 3, until: repeat.number == 2}
+""",
     "skipped": HEAD
     + """\
   a: {prompt: hello}
@@ -165,4 +173,31 @@ def test_an_answer_with_the_same_results_asks_for_nothing_again(bench, clone):
     assert bench.run(changed).exit_code == 0
     assert len(bench.prompts()) == asked
     bench.forget_answers()
+    assert bench.locked() == []
+
+
+ALWAYS = (
+    HEAD
+    + """\
+  a: {prompt: hello, cache: false, samples: 2}
+  b: {use: child.yaml, with: {text: "{{ steps.a.text }}"}}
+"""
+)
+
+
+def test_an_answer_that_every_run_asks_for_is_not_needed_to_prove_it(bench, clone):
+    assert bench.run(ALWAYS).exit_code == 0
+    assert bench.locked() == []
+    assert bench.run(ALWAYS, first=1).exit_code == 0
+    assert bench.locked() == []
+    bench.forget_answers()
+    assert bench.locked() == []
+
+
+def test_nor_one_that_functions_judge(bench, clone):
+    bench.write("judged.py", "def good(text):\n    return True\n")
+    flow = FLOW.replace("prompt: hello", "prompt: hello, expect: [{call: 'judged:good'}]")
+    flow += "  d: {render: '{{ steps.a.passed | tojson }}'}\n"
+    assert bench.run(flow, allow_tools=True).exit_code == 0
+    assert set(bench.states(flow).values()) <= {("fresh", ()), ("skipped", ())}
     assert bench.locked() == []

@@ -90,26 +90,32 @@ class FlowProver:
     ) -> LockProof | None:
         """Return the proof of an instance that uses a flow by the instances of that, else None.
 
-        A flow that it repeats is proven turn by turn, which needs what is passed to it.
+        Of a flow that it repeats, that is the first turn; its own recipe decides the others.
         """
         freshness, child = self.state.freshness, None
-        entry = freshness.entry(instance)
-        if entry is None or not is_tied(entry) or not instance.is_ready:
+        entry, is_repeated = freshness.entry(instance), self._is_repeated(instance)
+        if entry is None or not instance.is_ready or not (is_repeated or is_tied(entry)):
             return None
         within: str | None = ""
         if entry.status == "ok":
             child = await self._proven_child(instance, upstream)
             within = None if child is None else results_shown(child.state)
+            within = "" if child is not None and is_repeated else within
         if within is None:
             return None
         freshness.note_results(instance, within)
         proof = freshness.current_proof(instance, upstream)
         freshness.note_results(instance, None)
-        if proof is None or proof.entry.status != entry.status or not is_tied(proof.entry):
+        if proof is None or proof.entry.status != entry.status:
+            return None
+        if not is_repeated and not is_tied(proof.entry):
             return None
         if child is not None:
             self.used[instance.id] = child
-        return proof
+        return freshness.with_turns(instance, proof) if is_repeated else proof
+
+    def _is_repeated(self, instance: StepInstance) -> bool:
+        return self.state.plan.steps[instance.step].repeat is not None
 
     async def _proven_child(
         self, instance: StepInstance, upstream: InstanceOutcome | None
@@ -117,7 +123,7 @@ class FlowProver:
         """Return the flow that an instance uses, without what a step passes to it, if proven."""
         state, plan, step = self.state, self.state.plan, instance.step
         recipe = state.freshness.recipe(instance, upstream)
-        if recipe is None or instance.skip or plan.steps[step].repeat is not None:
+        if recipe is None or instance.skip:
             return None
         planner, prefix = state.run_state.planner, f"{state.name(instance.id)}/"
         try:
