@@ -124,12 +124,16 @@ def fallback_settings(flow: Flow, step: str, named: str, asking: Settings) -> Se
     return msgspec.structs.replace(found, system=asking.system)
 
 
-def judge_settings(flow: Flow, named: str, asking: Settings) -> Settings:
+def judge_settings(flow: Flow, named: str | None, asking: Settings) -> Settings:
     """Return the settings of a judge: its alias's, else the timeout and retries of the step.
 
     Settings for the answer, such as temperature or a token limit, do not apply to the judge. Its
-    fallback models are those of its alias; `default_judge_settings` has those of the step.
+    fallback models are those of its alias. One that names no model (None) is the step's model, with
+    the fallback models of the step, and without a persona.
     """
+    if named is None:
+        found = judge_settings(flow, asking.named, asking)
+        return msgspec.structs.replace(found, system=None, fallback=asking.fallback)
     alias = flow.models.get(named)
     timeout = timeout_of(alias.timeout if alias else None).attempt
     retry = alias.retry if alias else None
@@ -153,12 +157,6 @@ def judge_settings(flow: Flow, named: str, asking: Settings) -> Settings:
         requests_per_minute=alias.requests_per_minute if alias else None,
         tokens_per_minute=alias.tokens_per_minute if alias else None,
     )
-
-
-def default_judge_settings(flow: Flow, asking: Settings) -> Settings:
-    """Return the settings of a judge that names no model: it is the step's, without a persona."""
-    found = judge_settings(flow, asking.named, asking)
-    return msgspec.structs.replace(found, system=None, fallback=asking.fallback)
 
 
 OF_FILES: Final = ("save", "media", "tracked")

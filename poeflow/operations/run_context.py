@@ -71,7 +71,7 @@ async def run_context(
             recorder=recorder,
         )
         hashed = partial(hashed_variables, options.environ, makes_key=asks)
-        yield msgspec.structs.replace(context, hashed=hashed)
+        yield msgspec.structs.replace(context, hashed=hashed, limiters=options.limiters)
 
 
 def output_files(
@@ -128,7 +128,6 @@ def _context(
         secrets=connections.secrets,
         keys=connections.keys,
         catalogue=stored_catalogue(project, options.environ)[0],
-        limiters=options.limiters,
         selection=selection,
         asks=asks,
         force=options.force,

@@ -19,7 +19,6 @@ from poeflow.answers.prompts import correction
 from poeflow.answers.schemas import compile_schema
 from poeflow.client.messages import ChatRequest, Message, TextPart
 from poeflow.engine.asking.asker import (
-    Answer,
     Asker,
     NotHere,
     ToBeAsked,
@@ -35,7 +34,6 @@ from poeflow.flowfile.model import Expectation, Judge
 from poeflow.flowfile.rules import model_fault
 from poeflow.flowfile.step_settings import (
     Settings,
-    default_judge_settings,
     judge_settings,
     settings_of,
 )
@@ -250,7 +248,7 @@ class Judges:
         self, path: KeyPath, judge: Judge, settings: Settings, values: Values
     ) -> Settings:
         if judge.model is None:
-            return default_judge_settings(self._flow, settings)
+            return judge_settings(self._flow, None, settings)
         named = as_text(self._texts.value((*path, "model"), judge.model, values), "model")
         if model_fault(named):
             raise StepError(f"judge: {model_fault(named)}", hint="check its template")
@@ -270,7 +268,7 @@ async def _ask_for_verdicts(
     schema, output = compile_schema(task.schema), task.output
     for is_last in (False, True):
         answer = await asker.answer(request, others(request))
-        if not isinstance(answer, Answer):
+        if isinstance(answer, NotHere | ToBeAsked):
             return answer
         refuse_flagged(answer.completion, output, has_tools=False)
         text = answer.completion.text

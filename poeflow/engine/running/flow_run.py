@@ -135,6 +135,8 @@ class FlowRun:
                 await self._leave_out_unselected(found, covered)
                 covered = found.settle_ended(covered, ended)
                 await self._run_proven(found, covered)
+                is_used = plan.steps[step].kind == "flow" and step not in self.state.folds
+                runs = self._run_used if is_used else self._runner.run
                 width = asyncio.Semaphore(plan.concurrency)
                 async with asyncio.TaskGroup() as group:
                     for number, waiting in enumerate(self._batches(found, covered)):
@@ -142,7 +144,7 @@ class FlowRun:
                             await asyncio.sleep(0)
                         for index in waiting:
                             await width.acquire()
-                            run = self._run_instance(found, index)
+                            run = runs(found, index, found.instances[index])
                             group.create_task(run).add_done_callback(lambda _: width.release())
                 outcomes = found.ended()
             else:
@@ -162,14 +164,12 @@ class FlowRun:
             if child is not None:
                 await FlowRun(child.state.plan, child.state.run_state, prover=child).run()
 
-    async def _run_instance(self, step: StepUnderWay, index: int) -> None:
-        """Run an instance; one that uses a flow is proven first if what it runs over is absent."""
-        state, instance = self.state, step.instances[index]
-        if state.plan.steps[step.step].kind == "flow" and step.step not in state.folds:
-            upstream = await state.upstream(instance, index)
-            if upstream is not None and upstream.is_absent and not step.proof_of(index):
-                step.prove(index, await self._prover.prove_used(instance, upstream))
-                await self._run_proven(step, (index,))
+    async def _run_used(self, step: StepUnderWay, index: int, instance: StepInstance) -> None:
+        """Run an instance that uses a flow; it is proven first if what it runs over is absent."""
+        upstream = await self.state.upstream(instance, index)
+        if upstream is not None and upstream.is_absent and not step.proof_of(index):
+            step.prove(index, await self._prover.prove_used(instance, upstream))
+            await self._run_proven(step, (index,))
         await self._runner.run(step, index, instance)
 
     def _batches(self, step: StepUnderWay, covered: Sequence[int]) -> Iterator[Sequence[int]]:
