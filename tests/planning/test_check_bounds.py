@@ -83,7 +83,7 @@ def test_pairs_of_steps_that_need_each_other(tmp_path):
 def test_settings_too_large_for_so_many_steps_are_refused(tmp_path):
     defaults = {"model": "M", "extra_body": {f"p{n}": n for n in range(5_000)}}
     steps = {f"s{n}": {"prompt": "x"} for n in range(5_000)}
-    message = "settings of 63,130 bytes are too large for 5,000 steps"
+    message = "settings of 62,786 bytes are too large for 5,000 steps"
     found = checked(tmp_path, {"defaults": defaults, "steps": steps})
     assert found == (3, f"a.yaml:1:14: {message}; move them into the steps that need them")
 
