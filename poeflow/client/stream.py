@@ -36,11 +36,16 @@ _GZIP: Final = b"\x1f\x8b"
 _BEGINNINGS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
+_CHECKSUMS: Final = ("incorrect data check", "incorrect length check")
+"""What zlib says of data that decompress, but not to what the server compressed."""
+
+
 class Unpacking:
     """Decompresses `content-encoding` incrementally.
 
     Raises `AnswerTooLargeError` above `limit` decoded bytes: a small body can decompress to a
-    huge one. What comes before broken data is returned; then `check` raises.
+    huge one. What comes before broken data is returned; then `check` raises. A wrong checksum
+    leaves nothing to return: any of it may be wrong.
     """
 
     def __init__(self, encoding: str, *, limit: int = MAX_BODY) -> None:
@@ -78,8 +83,10 @@ class Unpacking:
             before = self._packed.copy()
             try:
                 pieces.append(self._counted(self._packed.decompress(data, _STEP)))
-            except zlib.error:
+            except zlib.error as error:
                 self._is_broken = True
+                if str(error).endswith(_CHECKSUMS):
+                    self.check()
                 pieces += map(self._counted, _sound_pieces(before, data))
                 break
             data = self._packed.unconsumed_tail

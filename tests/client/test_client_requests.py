@@ -374,6 +374,16 @@ def test_a_complete_answer_before_a_broken_part_is_not_asked_for_again(
     assert (answer.text, len(server.requests)) == ("Hello", 1)
 
 
+@pytest.mark.parametrize("at", [-1, -5])
+def test_an_answer_with_a_wrong_checksum_is_asked_for_again(connect, server, at):
+    packed = bytearray(gzip.compress(b"".join(TWO)))
+    packed[at] ^= 1
+    head = STREAM.replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n")
+    server.play(head + chunk(bytes(packed)) + END, streamed("asked again"))
+    answer = connect(server, clock=FakeClock()).do(lambda client: client.ask(REQUEST))
+    assert (answer.text, len(server.requests)) == ("asked again", 2)
+
+
 def test_a_whole_answer_whose_packing_breaks_is_an_error_at_once(connect, server):
     packed = gzip.compress(msgspec.json.encode(whole()))[:-8] + b"\xff" * 8
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\n\r\n"
