@@ -328,7 +328,7 @@ class AsyncChannels:
             raise UsageError(message, hint="use asyncio.run(); trio is not supported") from None
         share = self._shares.get(loop)
         if share is None:
-            share = LoopShare(loop, self._connected(), self._concurrency)
-            alive = {one: its for one, its in self._shares.items() if not one.is_closed()}
-            self._shares = {**alive, loop: share}
+            for closed in [one for one in list(self._shares) if one.is_closed()]:
+                self._shares.pop(closed, None)  # in place: other threads add loops meanwhile
+            share = self._shares[loop] = LoopShare(loop, self._connected(), self._concurrency)
         return share

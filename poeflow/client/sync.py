@@ -276,9 +276,9 @@ class Channels:
         self._set_up()
 
     def _set_up(self) -> None:
-        self._process = os.getpid()
         self._transport = self._connected()
         self._slots = Slots(self._concurrency) if self._concurrency else None
+        self._process = os.getpid()  # last: another thread may look at it meanwhile
 
     def perform(self, exchange: Exchange[T]) -> T:
         """Run an exchange to its end."""

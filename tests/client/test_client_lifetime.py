@@ -5,11 +5,13 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 from client_desk import ASKED, KEY, STREAM, chunk, event, piece
 from client_server import HOLD
 
+from poeflow.client import aio
 from poeflow.client.aio import AsyncPoeClient
 from poeflow.errors import TruncatedStreamError, UsageError
 
@@ -106,6 +108,37 @@ def test_slots_are_those_of_the_running_loop(server):
     for _ in range(3):
         assert asyncio.run(three()) == ["Hello"] * 3
     assert server.peak == 1
+
+
+def test_loops_that_begin_at_once_keep_their_connections(server, monkeypatch):
+    both = threading.Barrier(2, timeout=20)
+    made = aio.async_transport_for
+
+    def made_at_once(*given, **named):
+        both.wait()
+        return made(*given, **named)
+
+    monkeypatch.setattr(aio, "async_transport_for", made_at_once)
+    client = AsyncPoeClient(api_key=KEY, base_url=server.base_url)
+
+    async def twice(*, is_last: bool) -> None:
+        for _ in range(2):
+            await client.chat.completions.create(**ASKED)
+            both.wait()
+        if not is_last:
+            await client.aclose()
+        both.wait()
+        await asyncio.sleep(0.05)
+
+    threads = [
+        threading.Thread(target=asyncio.run, args=(twice(is_last=is_last),))
+        for is_last in (False, True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(request.connection for request in server.requests) == [1, 1, 2, 2]
 
 
 def test_without_a_loop_of_asyncio_it_says_so():
