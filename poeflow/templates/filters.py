@@ -299,6 +299,8 @@ def most_common(environment: Environment, items: Any, case_sensitive: object = 0
 
     Items are equal as for `unique`; lists and mappings are, if they are so as JSON.
     """
+    if isinstance(items, str | dict):  # of which the items are letters, and keys
+        raise TypeError("most_common takes a list")
     votes: dict[str, list[Any]] = {}
     for item in items:
         if isinstance(item, InstanceValue):

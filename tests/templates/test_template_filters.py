@@ -332,6 +332,8 @@ def test_filter_does_what_it_says(house, text, expected):
         ("{{ {'a': range}|tojson }}", "a function is not text"),
         ("{{ '{'|fromjson }}", "fromjson: Input data was truncated"),
         ("{{ []|most_common }}", "there is no most common item of none"),
+        ("{{ 'bug'|most_common }}", "most_common takes a list"),
+        ("{{ {'a': 1}|most_common }}", "most_common takes a list"),
         ("{{ []|median }}", "there is no median of none"),
         ("{{ ['1', '2']|median }}", "median takes numbers: write map('float') before it"),
         ("{{ [true]|median }}", "median takes numbers"),
