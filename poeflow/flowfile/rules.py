@@ -1,7 +1,7 @@
 """Rules the schema cannot express: names that must exist, keys that must agree."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -10,9 +10,15 @@ from poeflow.clock import seconds
 from poeflow.digest import encode_json
 from poeflow.flowfile.inputs import default_edges, how_to_give, value_problem, with_article
 from poeflow.flowfile.loops import SELF, continues_itself
-from poeflow.flowfile.model import Defaults, Flow, InputSpec, ModelAlias, Params, Step, Timeout
+from poeflow.flowfile.model import Defaults, Flow, InputSpec, ModelAlias, Step, Timeout
 from poeflow.flowfile.patterns import MAX_COMPARED, nearest, one_of
-from poeflow.flowfile.step_settings import OF_FILES, model_of, settings_of, written_params
+from poeflow.flowfile.step_settings import (
+    OF_FILES,
+    model_of,
+    named_aliases,
+    settings_of,
+    written_params,
+)
 from poeflow.flowfile.yaml_tree import Document, KeyPath, Node
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.ordering import CycleError, ordered
@@ -307,24 +313,26 @@ def _model(flow: Flow, document: Document, name: str) -> Iterator[Problem]:
 
 def _idle_nulls(flow: Flow, document: Document, shared: Defaults) -> Iterator[Problem]:
     """Warn about each null that leaves nothing out: a value may be missing."""
-    owners: list[tuple[KeyPath, Defaults | ModelAlias | Step, Sequence[Defaults | ModelAlias]]] = []
+    if errors_only(document.problems):
+        return
+    of_defaults = _given(flow.defaults)
     if document.node(("defaults",)) is not None:
-        owners.append((("defaults",), flow.defaults, [shared]))
-    owners += [(("models", name), alias, [flow.defaults]) for name, alias in flow.models.items()]
+        yield from _idle(document, ("defaults",), _left_out(flow.defaults) - _given(shared))
+    for name, alias in flow.models.items():
+        yield from _idle(document, ("models", name), _left_out(alias) - of_defaults)
+    of_aliases = {name: _given(alias) for name, alias in flow.models.items()}
     for name, step in flow.steps.items():
-        if step.system is None or step.params != Params() or step.extra_body:
-            given = model_of(flow, name)
-            named = "" if given is None else str(given.value)
-            meant = flow.models if "{" in named else flow.models.keys() & {named}
-            owners.append(
-                (("steps", name), step, [flow.defaults, *(flow.models[one] for one in meant)])
-            )
-    for path, owner, above in owners if not errors_only(document.problems) else ():
-        for key in sorted(_left_out(owner)):
-            if not any(key in _given(one) for one in above):
-                message = f"there is no {'.'.join(key)} of an alias or defaults: to leave out"
-                place = document.key_place((*path, *key))
-                yield Problem(place, message, "write a value, or remove the key", "warning")
+        if idle := _left_out(step) - of_defaults:
+            asked = named_aliases(flow, name)
+            idle = {key for key in idle if not any(key in of_aliases[one] for one in asked)}
+            yield from _idle(document, ("steps", name), idle)
+
+
+def _idle(document: Document, path: KeyPath, keys: set[tuple[str, ...]]) -> Iterator[Problem]:
+    for key in sorted(keys):
+        message = f"there is no {'.'.join(key)} of an alias or defaults: to leave out"
+        place = document.key_place((*path, *key))
+        yield Problem(place, message, "write a value, or remove the key", "warning")
 
 
 def _left_out(owner: Defaults | ModelAlias | Step) -> set[tuple[str, ...]]:
