@@ -130,8 +130,12 @@ class EqualRequests:
     """The first requests of the instances of a survey: equal ones are sent once in a run."""
 
     def __init__(self) -> None:
-        self._noted: dict[str, tuple[str, tuple[str, ...]]] = {}
-        """The hash of each instance's request, and what those have in common that share answers."""
+        self._first: dict[int, str] = {}
+        """The first instance that sends each request, by the hash of that: a table has many."""
+        self._equal: dict[str, int] = {}
+        """The requests of instances that are not alone with them."""
+        self._sharing: dict[str, tuple[str, ...]] = {}
+        """What those have in common that share answers, for instances where it is anything."""
         self._judged: set[int] = set()
         """The hashes of questions, each with how answers to it are judged."""
 
@@ -141,7 +145,13 @@ class EqualRequests:
         With other fallback models an instance may ask those, if the model that was asked first
         fails. Without a cache it takes the answer to an equal request only while that is sent.
         """
-        self._noted[name] = short_hash(request), settings.fallback if settings.cache else (name,)
+        key = hash(short_hash(request))
+        first = self._first.setdefault(key, name)
+        if first != name:
+            self._equal[first] = self._equal[name] = key
+        sharing = settings.fallback if settings.cache else (name,)
+        if sharing:
+            self._sharing[name] = sharing
 
     def is_unjudged(self, question: str, judges: Sequence[Judge]) -> bool:
         """Whether these judges are asked about an answer to a question for the first time.
@@ -155,11 +165,11 @@ class EqualRequests:
 
     def counted_once(self, statuses: Iterable[InstanceStatus]) -> Iterator[InstanceStatus]:
         """Yield statuses of which each has only what the ones before it do not send."""
-        often = Counter(request for request, _ in self._noted.values())
-        sent: dict[str, _Sent] = {}
+        sent: dict[int, _Sent] = {}
         for status in statuses:
-            request, sharing = self._noted.get(status.id, ("", ()))
-            if often[request] > 1 and status.kinds:
+            request = self._equal.get(status.id)
+            if request is not None and status.kinds:
+                sharing = self._sharing.get(status.id, ())
                 yield sent.setdefault(request, _Sent()).counted(status, sharing)
             else:
                 yield status
