@@ -184,8 +184,10 @@ class Statuses:
         none.
         """
         judges = judges_of(self._steps[step])
+        if not judges:
+            return False
         question = "" if request is None else request.chat.messages[-1].text
-        return bool(judges) and self._equal.is_unjudged(question, judges)
+        return self._equal.is_unjudged(question, judges)
 
     def _asking(
         self,
