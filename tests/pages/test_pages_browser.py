@@ -12,6 +12,7 @@ from view_runs import (
     asked,
     bad_run,
     good_run,
+    keep,
     large_run,
     run_record,
     shown,
@@ -146,12 +147,22 @@ async def test_a_page_needs_no_script(history, tmp_path):
         assert await page.locator("#reasoning pre").is_visible()
 
 
+OVERLAPS = """() => {
+  const texts = [...document.querySelectorAll(".scale text")]
+  const seen = texts.map((one) => one.getBoundingClientRect()).filter((box) => box.width)
+  return seen.filter((box, at) => at && seen[at - 1].right >= box.left).length
+}"""
+"""How many times on the scale of a run are written over others."""
+
+
 async def test_a_phone_never_scrolls_sideways(history, tmp_path):
     large_run(history, 300)
     unfinished_run(history)
+    quick = RunEnd(exit_code=0, seconds=0.12, asked=1, requests=1, tokens=908)
+    keep(history, run_record(name="quick"), [asked("draft", "One.", began=0, seconds=0.1)], quick)
     phone = {"viewport": {"width": 375, "height": 700}, "color_scheme": "dark"}
     places = [*PLACES[:5], "runs/1", "runs/1/2", "runs/1/steps/4", "runs/4",
-              "runs/4/steps/2?page=2", "runs/5", "compare?a=1&b=3"]  # fmt: skip
+              "runs/4/steps/2?page=2", "runs/5", "runs/6", "compare?a=1&b=3"]  # fmt: skip
     async with (
         serve(shown(history, tmp_path)) as serving,
         browser(serving.address, **phone) as seen,
@@ -160,6 +171,7 @@ async def test_a_phone_never_scrolls_sideways(history, tmp_path):
             page = await seen.open(place)
             width = await page.evaluate("document.documentElement.scrollWidth")
             assert (place, width) == (place, 375)
+            assert await page.evaluate(OVERLAPS) == 0
         ground = "getComputedStyle(document.documentElement).backgroundColor"
         assert await page.evaluate(ground) == "rgb(18, 19, 21)"
         await page.emulate_media(color_scheme="light")
