@@ -33,15 +33,13 @@ from poeflow.events import (
 from poeflow.records import step_of, whole_instance, wholes_of
 from poeflow.redact import visible
 from poeflow.report.github_commands import inert
-from poeflow.report.terminal.notes import Note, by_cause
+from poeflow.report.terminal.notes import MAX_NOTES, Note, by_cause
 from poeflow.report.terminal.run_summary import estimated, final_lines, finished
 
 FAR: Final = 40
 """After so many lines the failures are repeated at the end, by their causes."""
 MAX_AGAIN: Final = 20
 """So many causes of them are told."""
-MAX_KEPT: Final = 500
-"""So many failures are stored for that."""
 MANY: Final = 50
 """In a loop with more instances than these, only failures have lines of their own."""
 PAUSE: Final = 10.0
@@ -131,7 +129,7 @@ class PlainReport:
         """Show how an instance ended, with what was held back until then; remember failures."""
         if isinstance(event, StepFailed) and not (event.is_told or event.is_tolerated):
             self._failed += 1
-            if len(self._failures) < MAX_KEPT:
+            if len(self._failures) < MAX_NOTES:
                 self._failures.append(Note(event.step, event.message))
         if event.step in self._unmet:
             self._write(*self._unmet_of(event))

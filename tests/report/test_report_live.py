@@ -380,6 +380,8 @@ class TestFailuresAtTheEnd:
     def test_there_may_be_very_many(self):
         tree = run(expanded("draft", 900), *(failed(f"draft[{n}]", f"not {n}") for n in range(900)))
         assert kept(tree)[-1] == "  880 more failed"
+        tree = run(expanded("draft", 900), *(failed(f"draft[{n}]", "no") for n in range(900)))
+        assert kept(tree)[-1] == "✗ draft[0], draft[1], draft[2] and 897 more: failed: no"
 
     def test_one_that_has_scrolled_away_is_told_once_more(self):
         steps = tuple(f"s{n}" for n in range(20))

@@ -8,6 +8,8 @@ import msgspec
 
 from poeflow.lazy_pattern import lazy_pattern
 
+MAX_NOTES: Final = 20_000
+"""How many failures, and how many warnings, are stored for the end of a run."""
 NAMED: Final = 3
 """How many instances of one cause are named."""
 _COUNT: Final = lazy_pattern(r"\A\d+ of (?=\d+ samples passed)")

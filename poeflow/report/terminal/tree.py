@@ -29,7 +29,7 @@ from poeflow.events import (
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.records import step_of
 from poeflow.redact import visible
-from poeflow.report.terminal.notes import Note
+from poeflow.report.terminal.notes import MAX_NOTES, Note
 from poeflow.report.terminal.run_summary import estimated, finished
 from poeflow.report.terminal.text import Work, paired, wrapped
 
@@ -257,8 +257,6 @@ class Branch:
 _STEPS: Final = lazy_pattern(r"[a-z_][a-z0-9_]*(?:/[a-z_][a-z0-9_]*)*", re.IGNORECASE)
 _SAMPLE: Final = lazy_pattern(r"#\d+\Z")
 _KEYED: Final = lazy_pattern(r"\[(.*)\](#\d+)?", re.DOTALL)
-MAX_NOTES: Final = 500
-"""How many failures and warnings of all steps are stored for the end."""
 
 
 class Tree:
