@@ -13,6 +13,7 @@ from poeflow.client.calls import Exchange
 from poeflow.client.client_options import AskOptions, Client, Options, Resource
 from poeflow.client.exchange import Opened
 from poeflow.client.folding import TextJoiner
+from poeflow.client.http.aio import AsyncDirectTransport
 from poeflow.client.http.commands import Command, Read, Reply, Send, Wait, adrive
 from poeflow.client.http.transport import (
     AsyncInjected,
@@ -272,6 +273,14 @@ class LoopShare:
         self.transport = transport
         self.slots = asyncio.Semaphore(concurrency) if concurrency else None
 
+    def close_from_elsewhere(self) -> None:
+        """Close idle connections, from another event loop or thread."""
+        if isinstance(self.transport, AsyncDirectTransport):
+            self.transport.close()  # without a task, which a loop that ends would leave
+        elif self.loop.is_running():
+            with contextlib.suppress(RuntimeError):  # of a loop that has closed meanwhile
+                asyncio.run_coroutine_threadsafe(self.transport.aclose(), self.loop)
+
     def take_back(self, response: AsyncResponse | None) -> None:
         """Close a response, unless it was read to its end, and free its slot."""
         try:
@@ -316,8 +325,8 @@ class AsyncChannels:
         """Close the idle connections of the running event loop, and of others that still run."""
         here = self._share()
         for share in list(self._shares.values()):
-            if share is not here and share.loop.is_running():
-                asyncio.run_coroutine_threadsafe(share.transport.aclose(), share.loop)
+            if share is not here:
+                share.close_from_elsewhere()
         await here.transport.aclose()
 
     def _share(self) -> LoopShare:

@@ -139,6 +139,30 @@ def test_loops_that_begin_at_once_keep_their_connections(server):
     assert sorted(request.connection for request in server.requests) == [1, 2, 2, 3, 3]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_closing_leaves_no_task_in_another_loop_that_ends(server, caplog):
+    client = AsyncPoeClient(api_key=KEY, base_url=server.base_url)
+    ends, closed = threading.Event(), threading.Event()
+
+    async def last() -> None:
+        ends.set()
+        closed.wait(20)
+
+    def other() -> None:
+        with asyncio.Runner() as runner:
+            runner.run(client.chat.completions.create(**ASKED))
+            runner.get_loop().shutdown_default_executor = last
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert ends.wait(20)
+    asyncio.run(client.aclose())
+    closed.set()
+    thread.join()
+    gc.collect()
+    assert "destroyed" not in caplog.text
+
+
 def test_without_a_loop_of_asyncio_it_says_so():
     client = AsyncPoeClient(api_key=KEY, base_url="http://127.0.0.1:9/v1")
     for asked in (client.chat.completions.create(**ASKED), client.models.list(), client.aclose()):

@@ -238,9 +238,13 @@ class AsyncDirectTransport:
         except LostError as error:
             raise ended_early(request.origin, was_sent=error.was_sent) from None
 
+    def close(self) -> None:
+        """Close idle connections, from any thread."""
+        self._pool.close()
+
     async def aclose(self) -> None:
         """Close idle connections and let the event loop finish closing them."""
-        self._pool.close()
+        self.close()
         await asyncio.sleep(0)
 
     async def _open(self, origin: ServerOrigin, timeout: float) -> AsyncConnection:

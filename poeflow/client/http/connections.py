@@ -3,6 +3,7 @@
 Errors of the operating system are converted to ours here.
 """
 
+import contextlib
 import select
 import socket
 import ssl
@@ -141,9 +142,10 @@ class ConnectionPool(Generic[C]):
     def close(self) -> None:
         """Close idle connections, and from now on those that are released."""
         self._is_open = False
-        for idle in self._idle.values():
-            while idle:
-                idle.pop()[0].close()
+        for idle in list(self._idle.values()):
+            with contextlib.suppress(IndexError):  # another thread took the last one
+                while idle:
+                    idle.pop()[0].close()
 
     __del__ = close
 
