@@ -1,7 +1,9 @@
 """A server cannot keep a core busy, nor fill the memory, with what is no answer."""
 
+import zlib
+
 import pytest
-from client_desk import KEY, STREAM, Driver, event, piece, reply, streamed
+from client_desk import END, KEY, STREAM, Driver, chunk, event, piece, reply, streamed
 
 from poeflow import errors
 from poeflow.client.answers import Completion
@@ -14,7 +16,7 @@ SCRUBBER = Scrubber(Secret(KEY))
 STREAMED = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
 INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
 IDLE = "the stream goes on and the answer does not"
-PIECES = "the answer comes in too many pieces of fewer than 16 bytes"
+PIECES = "the answer comes in too many pieces of fewer than 6 bytes"
 HEAVY = "the values of the answer take too many bytes of memory"
 
 
@@ -132,6 +134,17 @@ def test_prose_with_many_commas_is_an_answer():
     text = "a, b, {c}, " * 100_000
     body = b'{"choices":[{"message":{"content":"' + text.encode() + b'"}}]}'
     assert whole_completion(body, request_id=None, scrubber=SCRUBBER).text == text
+
+
+@pytest.mark.parametrize("text", ["a", None])
+def test_a_long_stream_that_is_packed_event_by_event_is_one(server, connect, text):
+    packer = zlib.compressobj(wbits=31)
+    said = [text or f" word {n}" for n in range(30_000)]
+    events = [*(event(piece(one)) for one in said), event(piece(finish="stop"))]
+    packed = [packer.compress(one) + packer.flush(zlib.Z_SYNC_FLUSH) for one in events]
+    head = STREAM.replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n")
+    server.play(head + b"".join(map(chunk, [*packed, packer.flush()])) + END)
+    assert read(connect(server)).text == "".join(said)
 
 
 def test_an_answer_byte_by_byte_is_one(server, connect):
