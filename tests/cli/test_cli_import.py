@@ -413,6 +413,7 @@ def test_without_tests_variables_are_inputs(desk):
 @pytest.mark.parametrize(
     ("name", "text", "arguments", "message"),
     [
+        ("a.yaml", "poeflow: 1\nsteps: {a: {render: x}}\n", [], "a.yaml is a flow already"),
         ("a.yaml", "rows: []\n", [], "is in no format that is known: promptfoo ("),
         ("a.prompt", "---\nmodel: [\n---\nhi\n", [], "a.prompt:"),
         ("a.yaml", "prompts: hi\nproviders: exec:x\n", [], "has no providers that can be taken"),

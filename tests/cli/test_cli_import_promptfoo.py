@@ -208,3 +208,17 @@ def test_cells_of_a_table_may_name_an_assertion_alone(desk):
         {"max_seconds": 2, "level": "score"},
         {"judge": {"rubric": "kind"}, "level": "score"},
     ]
+
+
+def test_a_misspelt_assertion_is_named(desk):
+    desk.write(
+        "promptfooconfig.yaml",
+        "prompts: hi\nproviders: openai:gpt-5.2\n"
+        "tests: [{assert: [{type: contans}, {type: contains-sql}]}]\n",
+    )
+    done = desk.run("import", "promptfooconfig.yaml", "a.yaml")
+    asserted = [line.partition("the assertion ")[2] for line in done.stderr.splitlines()[:2]]
+    assert asserted == [
+        'contans is not taken over; did you mean "contains"?',
+        "contains-sql is not taken over; write it as `that:` an expression, or `judge:`",
+    ]

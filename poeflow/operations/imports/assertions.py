@@ -76,7 +76,7 @@ class AssertionReader:
         if is_negated and kind not in _NEGATED:
             problem = "is not taken over"
         if problem:
-            hint = "" if entry.get("weight") == 0 else _HINT
+            hint = "" if entry.get("weight") == 0 else _meant(kind) or _HINT
             self._source.note(at, f"the assertion {said} {problem}", hint)
             return None
         rest: dict[str, Json] = {key: known[key] for key in ("threshold", "weight") if key in known}
@@ -101,6 +101,14 @@ class AssertionReader:
             return {}
         self._source.note_rest((*at, "provider"), entry, frozenset({"id", "label"}))
         return {"model": self._bots.find(name, self._source, at)}
+
+
+def _meant(kind: str) -> str:
+    """Return a hint for a misspelt kind; promptfoo has others whose names are a little alike."""
+    from difflib import get_close_matches
+
+    near = [] if kind in _KINDS else get_close_matches(kind, _KINDS, n=1, cutoff=_ALIKE)
+    return f'did you mean "{near[0]}"?' if near else ""
 
 
 def _said(value: Json) -> str | None:
@@ -325,4 +333,5 @@ _CODE: Final = (
 _LENGTH: Final = lazy_pattern(
     r"(?:output\.length|len\(output\))\s*(?P<sign>[<>]=?|[!=]==?)\s*(?P<value>\d+)"
 )
+_ALIKE: Final = 0.85
 _HINT: Final = "write it as `that:` an expression, or `judge:`"

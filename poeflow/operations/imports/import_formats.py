@@ -63,6 +63,8 @@ def imported(
     source = Source(project, path, shown)
     formats = [IMPORT_FORMATS[name]] if name else IMPORT_FORMATS.values()
     found = next((one for one in formats if name or one.is_one(source)), None)
+    if found is None and "poeflow" in source.data:
+        raise UsageError(f"{shown} is a flow already", hint="run it: poeflow run")
     if found is None:
         known = ", ".join(f"{name} ({one.about})" for name, one in IMPORT_FORMATS.items())
         raise UsageError(f"{shown} is in no format that is known: {known}", hint="name it: --from")
