@@ -298,6 +298,13 @@ def _shortened(digest: bytes) -> str:
     return data.translate(_TO_URL)[:SHORT].decode()
 
 
+def hash_half(digest: str) -> int:
+    """Return the first 64 bits of a SHA-256 in hexadecimal digits, or of a short one."""
+    if len(digest) == SHORT:
+        return int.from_bytes(hash_beginning(digest)[:8])
+    return int(digest[:16], 16)
+
+
 def hash_prefix(short: str) -> str:
     """Return the hexadecimal digits that the hash begins with which a short one stands for."""
     return hash_beginning(short).hex()

@@ -78,7 +78,9 @@ class LockUpdate:
     def knows(self, name: str) -> bool:
         """Whether the last run, or a side of the lock, has an entry of an instance."""
         is_known = name in self._old or any(name in side.rows for side in self._all_sides)
-        return is_known or any(name in side.rows for side in self._merged)
+        if is_known or not self._merged:
+            return is_known
+        return any(name in side.rows for side in self._merged)
 
     @functools.cached_property
     def _merged(self) -> tuple[Lock, ...]:

@@ -59,6 +59,7 @@ class Statuses:
         self._steps = plan.steps
         self._forecast = Forecast(plan.flow, lock_update, catalogue)
         self._looks = looks
+        self._judges = {step: judges_of(spec) for step, spec in plan.steps.items()}
         self._equal = equal_requests
         self._holds_requests = holds_requests
 
@@ -183,7 +184,7 @@ class Statuses:
         That may be an equal one, also of another step. `request` is None for a text that answers
         none.
         """
-        judges = judges_of(self._steps[step])
+        judges = self._judges[step]
         if not judges:
             return False
         question = "" if request is None else request.chat.messages[-1].text

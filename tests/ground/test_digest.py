@@ -12,10 +12,12 @@ from poeflow.digest import (
     canonical,
     decode_json,
     encode_json,
+    hash_half,
     json_pieces,
     sha256_of,
     sha256_of_json,
     sha256_of_text,
+    short_hash,
 )
 
 JSON = st.recursive(
@@ -97,3 +99,8 @@ def test_a_long_text_is_encoded_and_hashed_in_slices(value):
 @pytest.mark.parametrize("text", ["", LONG, LONG[:-1] + "\ud83d" + LONG, "a\udc00"])
 def test_a_text_is_hashed_in_slices(text):
     assert sha256_of_text(text) == sha256_of(text.encode("utf-8", "replace"))
+
+
+def test_the_half_of_a_hash_is_that_of_its_short_form():
+    digest = sha256_of(b"otters")
+    assert hash_half(digest) == hash_half(short_hash(digest)) == int(digest[:16], 16)

@@ -238,7 +238,7 @@ class Forecast:
 def _possible_judges(kinds: Iterable[Calls]) -> tuple[Calls, ...]:
     """Return requests of which those to judges are not certain; the same if there are none."""
     found = tuple(kinds)
-    if all(one.purpose != "judge" for one in found):
+    if "judge" not in [one.purpose for one in found]:
         return found
     return tuple(
         msgspec.structs.replace(one, least=0) if one.purpose == "judge" else one for one in found

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from poeflow.client.messages import ChatRequest, DataUrl, Message, in_pieces
-from poeflow.digest import Json, canonical, sha256_of, short_hash
+from poeflow.digest import Json, canonical, hash_half, sha256_of
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import HashedUrl
 from poeflow.events import Purpose
@@ -131,7 +131,7 @@ class EqualRequests:
 
     def __init__(self) -> None:
         self._first: dict[int, str] = {}
-        """The first instance that sends each request, by the hash of that: a table has many."""
+        """The first instance that sends each request, by half of its hash: a table has many."""
         self._equal: dict[str, int] = {}
         """The requests of instances that are not alone with them."""
         self._sharing: dict[str, tuple[str, ...]] = {}
@@ -145,7 +145,7 @@ class EqualRequests:
         With other fallback models an instance may ask those, if the model that was asked first
         fails. Without a cache it takes the answer to an equal request only while that is sent.
         """
-        key = hash(short_hash(request))
+        key = hash_half(request)
         first = self._first.setdefault(key, name)
         if first != name:
             self._equal[first] = self._equal[name] = key

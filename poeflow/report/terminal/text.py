@@ -3,7 +3,7 @@
 Styles are words that rich and click both know: a colour, `dim`, `bold`, or several of them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, Literal, TextIO, TypeAlias
 
 import msgspec
@@ -109,9 +109,13 @@ def wrapped(text: str, width: int) -> Iterator[str]:
 def aligned(rows: Sequence[tuple[str, ...]], *, words: int) -> list[str]:
     """Return the rows as lines of cells; the first `words` columns are left-aligned."""
     columns = list(zip(*rows, strict=True))
-    size = len if all(_is_plain("".join(column)) for column in columns) else _cells
-    widths = [max(map(size, column)) for column in columns]
-    return [_line(row, widths, words, size) for row in rows]
+    if all(_is_plain("".join(column)) for column in columns):
+        longest = [max(map(len, column)) for column in columns]
+        forms = (f"{{:{'<' if at < words else '>'}{width}}}" for at, width in enumerate(longest))
+        form = _GAP.join(forms)
+        return [form.format(*row).rstrip() for row in rows]
+    widths = [max(map(_cells, column)) for column in columns]
+    return [_line(row, widths, words) for row in rows]
 
 
 class Marks(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,8 +207,8 @@ def paired(text: str) -> str:
     return _PAIRS.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text)
 
 
-def _line(row: tuple[str, ...], widths: list[int], words: int, size: Callable[[str], int]) -> str:
-    gaps = [" " * (width - size(cell)) for cell, width in zip(row, widths, strict=True)]
+def _line(row: tuple[str, ...], widths: list[int], words: int) -> str:
+    gaps = [" " * (width - _cells(cell)) for cell, width in zip(row, widths, strict=True)]
     left = (f"{cell}{gap}" for cell, gap in zip(row[:words], gaps, strict=False))
     right = (f"{gap}{cell}" for cell, gap in zip(row[words:], gaps[words:], strict=True))
     return _GAP.join([*left, *right]).rstrip()
