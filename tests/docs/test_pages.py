@@ -41,6 +41,7 @@ PYTHON = [text for kind, text in BLOCKS if kind == "python"]
 SETTINGS = [text for kind, text in BLOCKS if kind == "toml"]
 SESSIONS = [text for kind, text in BLOCKS if kind == "console"]
 FLOWS = [text for kind, text in BLOCKS if kind == "yaml"]
+POEFLOW = (sys.executable, "-m", "poeflow.cli.start")
 
 
 @pytest.fixture
@@ -59,6 +60,14 @@ def checkout(tmp_path):
             "POE_BASE_URL": simulator.base_url,
         }
         yield tmp_path, environ
+
+
+def ran(checkout: tuple[Path, dict[str, str]], *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command there to its end."""
+    folder, environ = checkout
+    return subprocess.run(
+        command, cwd=folder, env=environ, capture_output=True, text=True, check=False
+    )
 
 
 def test_every_kind_of_block_is_tried():
@@ -89,15 +98,7 @@ def test_what_flows_share_can_be_read(tmp_path):
 
 @pytest.mark.parametrize("block", SHELL)
 def test_shell_blocks_run(checkout, block):
-    folder, environ = checkout
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block],
-        cwd=folder,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ran(checkout, "bash", "-euo", "pipefail", "-c", block)
     assert done.returncode == 0, done.stderr
 
 
@@ -123,50 +124,24 @@ def test_what_goes_on_until_it_is_stopped_starts(checkout, block):
 
 @pytest.mark.parametrize("block", PYTHON)
 def test_python_blocks_run(checkout, block):
-    folder, environ = checkout
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", block],
-        cwd=folder,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ran(checkout, sys.executable, "-W", "error", "-c", block)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("block", FLOWS)
 def test_flows_in_it_run(checkout, block):
-    folder, environ = checkout
-    (folder / "flows/shown.yaml").write_text(block)
-    done = subprocess.run(
-        [sys.executable, "-m", "poeflow.cli.start", "run", "flows/shown.yaml", "--offline"],
-        cwd=folder,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    (checkout[0] / "flows/shown.yaml").write_text(block)
+    done = ran(checkout, *POEFLOW, "run", "flows/shown.yaml", "--offline")
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("session", SESSIONS)
 def test_sessions_show_what_a_terminal_shows(checkout, session):
-    folder, environ = checkout
-    first = ["poeflow", "run", "flows/release-notes.yaml"]
-    subprocess.run(first, cwd=folder, env=environ, capture_output=True, check=True)
+    assert ran(checkout, *POEFLOW, "run", "flows/release-notes.yaml").returncode == 0
     for part in session.split("$ ")[1:]:
         command, _, shown = part.partition("\n")
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=folder,
-            env=environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=True,
-        )
-        assert untimed(done.stdout) == untimed(shown), command
+        done = ran(checkout, "bash", "-c", f"exec 2>&1; {command}")
+        assert (done.returncode, untimed(done.stdout)) == (0, untimed(shown)), command
 
 
 def untimed(text: str) -> list[str]:
@@ -192,22 +167,13 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_the_mistakes_it_shows_are_told_like_that(checkout):
-    folder, environ = checkout
-    run = [sys.executable, "-m", "poeflow.cli.start"]
-    subprocess.run([*run, "init", "hello.yaml"], cwd=folder, env=environ, check=True)
-    path = folder / "hello.yaml"
+    assert ran(checkout, *POEFLOW, "init", "hello.yaml").returncode == 0
+    path = checkout[0] / "hello.yaml"
     text = path.read_text()
     path.write_text(
         text.replace("{ inputs.topic", "{ inputs.topc").replace("steps.facts", "steps.fact")
     )
-    done = subprocess.run(
-        [*run, "check", "hello.yaml"],
-        cwd=folder,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ran(checkout, *POEFLOW, "check", "hello.yaml")
     (shown,) = [text for kind, text in BLOCKS if kind == "text" and "hello.yaml" in text]
     assert done.stderr.splitlines()[:-1] == shown.splitlines()
 
@@ -219,7 +185,7 @@ def test_ci_runs_the_command_for_contributors():
 
 
 def test_every_flow_in_flows_is_sound_and_runs_offline(checkout):
-    folder, environ = checkout
+    folder, _ = checkout
     flows = sorted(path.name for path in (folder / "flows").glob("*.yaml"))
     assert flows == [
         "attachments.yaml",
@@ -251,14 +217,7 @@ def test_every_flow_in_flows_is_sound_and_runs_offline(checkout):
         "vote.yaml",
     ]
     arguments = ["run", "--offline", "--allow-tools", *(f"flows/{name}" for name in flows)]
-    done = subprocess.run(
-        [sys.executable, "-m", "poeflow.cli.start", *arguments],
-        cwd=folder,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ran(checkout, *POEFLOW, *arguments)
     assert done.returncode == 0, done.stderr
     assert "plan_a_walk: ran get_weather" in done.stderr, "its tool is called offline"
     told = [line for line in done.stderr.splitlines() if "warning" in line]
