@@ -10,7 +10,7 @@ import pytest
 from poeflow.events import FileWritten, Warned
 from poeflow.flowfile.model import Limits
 from poeflow.operations.check import checkup
-from poeflow.operations.lock_fill import fill_lock
+from poeflow.operations.lock_repair import fill_lock
 from poeflow.operations.run_options import RunOptions
 from poeflow.project.project import Project
 

@@ -10,7 +10,7 @@ from stored_answers import STORE
 
 from poeflow.digest import decode_json, encode_json
 from poeflow.operations.check import checkup
-from poeflow.operations.lock_fill import fill_lock
+from poeflow.operations.lock_repair import fill_lock
 from poeflow.operations.run_options import RunOptions
 from poeflow.project.project import Project
 from poeflow.store.contents import content_hash, packed, unpacked

@@ -21,8 +21,7 @@ from poeflow.cli.private_files_options import (
 from poeflow.cli.targets import flow_targets
 from poeflow.errors import InvalidFlowError, PoeflowError, StaleError, most_serious
 from poeflow.operations.check import checkup
-from poeflow.operations.lock_fill import fill_lock
-from poeflow.operations.lock_merge import merge_locks
+from poeflow.operations.lock_repair import fill_lock, merge_locks
 from poeflow.operations.locks import lacking
 from poeflow.operations.run_options import RunOptions
 from poeflow.problems import errors_only
