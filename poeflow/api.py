@@ -10,10 +10,9 @@ from poeflow.errors import InvalidFlowError, UsageError
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.load import load_flow as load_file
 from poeflow.operations.check import checkup
-from poeflow.operations.given_options import flow_path, with_keywords
 from poeflow.operations.plan import planned
 from poeflow.operations.run import run_checked
-from poeflow.operations.run_options import RunKeywords, RunOptions
+from poeflow.operations.run_options import RunKeywords, RunOptions, flow_path, with_keywords
 from poeflow.operations.status import survey_checked
 from poeflow.planning.plan import Plan
 from poeflow.problems import Problem, errors_only

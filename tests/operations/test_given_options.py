@@ -10,7 +10,7 @@ import pytest
 
 import poeflow
 from poeflow import Limits, RunOptions, UsageError
-from poeflow.operations.given_options import with_keywords
+from poeflow.operations.run_options import with_keywords
 
 FLOW = "poeflow: 1\ninputs: {a: {default: x}}\nsteps: {b: {render: '{{ inputs.a | tojson }}'}}\n"
 JSON = "; give what JSON has: a text, a number, True, False, None, a list or a mapping"
