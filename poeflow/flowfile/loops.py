@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from poeflow.digest import Json, canonical, encode_json, sha256_of, sha256_of_json
+from poeflow.digest import Json, canonical, key_text, sha256_of
 from poeflow.flowfile.model import Flow, Loop, Step
 from poeflow.flowfile.step_settings import samples_of
 from poeflow.lazy_pattern import lazy_pattern
@@ -22,7 +22,6 @@ ITEM_NAMES: Final = frozenset({"item", "loop", "matrix"})
 _OF_ITEMS: Final = frozenset({"item", "key", "loop"})
 OF_TURNS: Final = frozenset({"previous", "repeat"})
 _OF_MATRIX: Final = frozenset({"matrix", "key", "loop"})
-HASH_DIGITS: Final = 12
 MAX_FITS: Final = 1_000_000
 """How many comparisons with entries and added keys a matrix may take: a few seconds of work."""
 MAX_INSTANCES: Final = 20_000
@@ -114,15 +113,6 @@ def names_of(flow: Flow, name: str) -> frozenset[str]:
             names |= _OF_MATRIX
         origin = following
     return frozenset(names)
-
-
-def key_text(value: Json) -> str:
-    """Return the key of an item: a text or number itself, else 12 digits of its hash."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list | dict):
-        return sha256_of_json(value)[:HASH_DIGITS]
-    return encode_json(value).decode()
 
 
 def path_key(path: str, pattern: str) -> str:

@@ -10,7 +10,7 @@ from typing import Final, overload
 
 import msgspec
 
-from poeflow.digest import Json
+from poeflow.digest import Json, key_text
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import (
     InstanceCount,
@@ -20,7 +20,6 @@ from poeflow.flowfile.loops import (
     first_twice,
     is_fan_out,
     key_column,
-    key_text,
     loop_value,
     path_key,
     sampled,
