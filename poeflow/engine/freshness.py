@@ -25,9 +25,8 @@ from poeflow.engine.recipe import (
 from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.engine.step_state import proofs_of_turns
 from poeflow.flowfile.step_settings import samples_of
-from poeflow.planning.instances import StepInstance
+from poeflow.planning.instances import StepInstance, own_items
 from poeflow.planning.plan import Plan
-from poeflow.planning.preparation import own_items
 from poeflow.project.output_files import EDITED, Look
 from poeflow.project.output_paths import older_paths
 from poeflow.store.lock.entries import LockEntry

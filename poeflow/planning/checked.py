@@ -7,6 +7,7 @@ import msgspec
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.problems import Place, Problem
+from poeflow.project.output_paths import claim_of
 
 Edges = dict[str, tuple[str, ...]]
 Ancestors = tuple[str, ...]
@@ -78,3 +79,9 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
         uses, history = self.uses.get(step, Uses()), self.file.flow.steps[step].history
         read = {name for name, attribute in uses.steps if attribute != "status"} | {history}
         return tuple(n for n in self.edges[step] if n in read and n != self.chains.get(step))
+
+
+def flow_claims(checked: Checked) -> frozenset[str]:
+    """Return the claims (see `claim_of`) of a flow's own path and of all flows it uses."""
+    below = frozenset().union(*map(flow_claims, checked.children.values()))
+    return below | {claim_of(checked.file.path)}

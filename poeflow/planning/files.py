@@ -15,7 +15,7 @@ from poeflow.flowfile.patterns import one_of
 from poeflow.flowfile.step_settings import attachments_of, reduction_of
 from poeflow.flowfile.yaml_tree import MAX_BYTES, KeyPath
 from poeflow.lazy_pattern import lazy_pattern
-from poeflow.planning.checked import Checked, Claim
+from poeflow.planning.checked import Checked, Claim, flow_claims
 from poeflow.planning.run_inputs import input_faults
 from poeflow.planning.used_flows import ONCE, Repetition
 from poeflow.problems import Place, Problem
@@ -213,12 +213,6 @@ def save_conflicts(flows: Sequence[Checked]) -> Iterator[tuple[int, Problem]]:
                 where = f" of {other.claim.place.path}" if other.flow != claimed.flow else ""
                 message = f"{claimed.claim.save} is written by step {other.label}{where} too"
                 yield index, Problem(claimed.claim.place, message, _INPUT_PATH_HINT)
-
-
-def flow_claims(checked: Checked) -> frozenset[str]:
-    """Return the claims (see `claim_of`) of a flow's own path and of all flows it uses."""
-    below = frozenset().union(*map(flow_claims, checked.children.values()))
-    return below | {claim_of(checked.file.path)}
 
 
 class _OwnedClaim(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,8 +21,7 @@ from poeflow.flowfile.step_settings import (
     with_keys_of,
 )
 from poeflow.flowfile.yaml_tree import KeyPath
-from poeflow.planning.checked import Checked
-from poeflow.planning.files import flow_claims
+from poeflow.planning.checked import Checked, flow_claims
 from poeflow.planning.instances import StepInstance
 from poeflow.problems import Problem
 from poeflow.project.attachment_files import AttachmentSource, Found, check_total, find
@@ -31,7 +30,6 @@ from poeflow.project.project import FileProblem, Project
 from poeflow.templates.reader import Reads
 from poeflow.templates.render import TemplateError, Values
 from poeflow.templates.sites import Texts, as_text
-from poeflow.templates.values import RESULT_ITEM_NAMES
 
 
 class Preparer:
@@ -228,8 +226,3 @@ class Preparer:
 def _output(step: str, key: str) -> KeyPath:
     """Return the place of a key in a step's `output`."""
     return ("steps", step, "output", key)
-
-
-def own_items(instance: StepInstance) -> dict[str, Json]:
-    """Return the item of an instance, or its combination, by name."""
-    return {name: instance.names[name] for name in RESULT_ITEM_NAMES if name in instance.names}
