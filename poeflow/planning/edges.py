@@ -14,9 +14,9 @@ from poeflow.lazy_pattern import lazy_pattern
 from poeflow.ordering import CycleError, ordered
 from poeflow.planning.attributes import why_missing
 from poeflow.planning.checked import Checked, Uses
-from poeflow.planning.template_checks import TemplateFinding
 from poeflow.problems import Place, Problem
 from poeflow.templates.scopes import ANY_STEP, VERDICT_ATTRIBUTES, Reference
+from poeflow.templates.sites import TemplateFinding
 
 Needs = dict[str, dict[str, Place]]
 """For each step the steps it needs, with the first place that uses each."""

@@ -35,15 +35,12 @@ from poeflow.planning.files import (
 )
 from poeflow.planning.key_conflicts import conflict_problems
 from poeflow.planning.schema_checks import form_problems, forms_of
-from poeflow.planning.template_checks import (
-    TemplateFinding,
-    findings_of,
-    unused_inputs,
-)
+from poeflow.planning.template_checks import findings_of, unused_inputs
 from poeflow.planning.used_flows import LoadedFlows
 from poeflow.problems import MAX_PROBLEMS, Problem, errors_only, limited
 from poeflow.project.project import Project
 from poeflow.templates.environment import Environment
+from poeflow.templates.sites import TemplateFinding
 
 
 def check(

@@ -19,13 +19,12 @@ from poeflow.flowfile.model import Expectation, Output, Tool
 from poeflow.flowfile.yaml_tree import Document, KeyPath
 from poeflow.planning.checked import Checked
 from poeflow.planning.run_inputs import early_inputs
-from poeflow.planning.template_checks import TemplateFinding
 from poeflow.problems import Place, Problem, errors_only, limited
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.environment import Environment
 from poeflow.templates.reader import named_file, schema_in
 from poeflow.templates.render import TemplateError, Values
-from poeflow.templates.sites import Texts
+from poeflow.templates.sites import TemplateFinding, Texts
 
 MAX_NAME: Final = 64
 """The longest function name allowed: https://platform.openai.com/docs/api-reference/chat."""

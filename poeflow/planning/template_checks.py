@@ -28,7 +28,7 @@ from poeflow.templates.environment import Environment
 from poeflow.templates.names import check_expression, check_template
 from poeflow.templates.reader import Origin
 from poeflow.templates.scopes import VERDICT_ATTRIBUTES, CheckedTemplate, Reference, Scope
-from poeflow.templates.sites import Site, name_site, site_text, sites_of
+from poeflow.templates.sites import Site, TemplateFinding, name_site, site_text, sites_of
 from poeflow.templates.template_errors import NonTextFinder
 
 _ALWAYS: Final = frozenset({"flow"})
@@ -51,31 +51,6 @@ _ATTACHED: Final = frozenset({"attachments", "attach"})
 _CARRY: Final = ("for_each", "carry")
 _OF_REQUEST: Final = frozenset({"sample", "previous", "repeat"})
 """Names that differ from one request of an instance to the next."""
-
-
-class TemplateFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """What one template uses and what is wrong with it.
-
-    `files` are canonical paths: its own, if it has one, and those it names literally; `globs` are
-    canonical patterns. `varies` if it uses a name that differs from instance to instance,
-    `is_late` if it uses a step or something that comes from one, `is_open` if it includes a file
-    that is known only in a run and may use any input. `names_file` if a template names its file,
-    and `is_unknown` if only a run knows all that this may be.
-    """
-
-    site: Site
-    references: tuple[Reference, ...] = ()
-    files: tuple[str, ...] = ()
-    globs: tuple[str, ...] = ()
-    problems: tuple[Problem, ...] = ()
-    is_late: bool = False
-    is_open: bool = False
-    names_file: bool = False
-    is_unknown: bool = False
-
-    @property
-    def varies(self) -> bool:
-        return any(r.kind == "name" and r.name != "flow" for r in self.references)
 
 
 def findings_of(

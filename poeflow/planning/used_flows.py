@@ -18,10 +18,10 @@ from poeflow.flowfile.patterns import one_of
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.checked import Ancestors, Checked
 from poeflow.planning.run_inputs import input_faults
-from poeflow.planning.template_checks import TemplateFinding
 from poeflow.problems import Place, Problem
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.environment import Environment
+from poeflow.templates.sites import TemplateFinding
 
 MAX_DEPTH: Final = 10
 """How deep the uses of flows may nest."""

@@ -12,6 +12,7 @@ from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.model import Expectation
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.lazy_pattern import lazy_pattern
+from poeflow.problems import Problem
 from poeflow.templates.environment import Environment
 from poeflow.templates.reader import Origin, Reader
 from poeflow.templates.render import (
@@ -25,6 +26,7 @@ from poeflow.templates.render import (
     render_path,
     render_value,
 )
+from poeflow.templates.scopes import Reference
 from poeflow.templates.template_errors import ONE_PATH
 from poeflow.templates.threads import format_fault, with_form
 
@@ -57,6 +59,31 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     def format_fault(self, text: str) -> tuple[str, str] | None:
         """Return a message and a hint if another tool would not send all of its text."""
         return None if self.file is None else format_fault(text, self.file)
+
+
+class TemplateFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """What one template uses and what is wrong with it.
+
+    `files` are canonical paths: its own, if it has one, and those it names literally; `globs` are
+    canonical patterns. `varies` if it uses a name that differs from instance to instance,
+    `is_late` if it uses a step or something that comes from one, `is_open` if it includes a file
+    that is known only in a run and may use any input. `names_file` if a template names its file,
+    and `is_unknown` if only a run knows all that this may be.
+    """
+
+    site: Site
+    references: tuple[Reference, ...] = ()
+    files: tuple[str, ...] = ()
+    globs: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    is_late: bool = False
+    is_open: bool = False
+    names_file: bool = False
+    is_unknown: bool = False
+
+    @property
+    def varies(self) -> bool:
+        return any(r.kind == "name" and r.name != "flow" for r in self.references)
 
 
 def sites_of(file: FlowFile) -> Iterator[Site]:

@@ -19,7 +19,7 @@ from poeflow.lazy_pattern import lazy_pattern
 from poeflow.operations.check import Checkup
 from poeflow.planning.checked import Checked
 from poeflow.planning.fan_out import Tables
-from poeflow.planning.template_checks import TemplateFinding, findings_of
+from poeflow.planning.template_checks import findings_of
 from poeflow.problems import Place
 from poeflow.project.globs import has_shape, is_pattern
 from poeflow.project.modules import code_of, module_paths
@@ -27,7 +27,7 @@ from poeflow.project.project import FileProblem, Project
 from poeflow.records import outer_step, step_of
 from poeflow.store.lockfile import Lock
 from poeflow.templates.environment import Environment
-from poeflow.templates.sites import Site, has_template, site_text
+from poeflow.templates.sites import Site, TemplateFinding, has_template, site_text
 
 _QUOTED: Final = lazy_pattern(r"""["']([^"'\n]{1,4096})["']""")
 _LITERAL_KEYS: Final = frozenset({"file", "glob", "path", "attach", "use"})
