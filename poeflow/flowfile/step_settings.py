@@ -24,7 +24,7 @@ from poeflow.flowfile.model import (
 )
 from poeflow.flowfile.yaml_tree import Document, KeyPath, Node, merged_mapping, with_values
 from poeflow.lazy_pattern import lazy_pattern
-from poeflow.project.attachment_files import Reduction
+from poeflow.project.attachment_files import AttachmentSource, Reduction
 from poeflow.settings import POE_PROVIDER
 
 POE: Final = POE_PROVIDER
@@ -298,12 +298,20 @@ def attachment_lists(name: str, step: Step) -> Iterator[tuple[KeyPath, list[Plac
                 yield path, [(path, part.attach)]
 
 
-def reduction_of(entry: Attachment) -> Reduction | None:
-    """Return how much of an attachment is sent, None if it is all."""
-    if entry.resize is None and entry.pages is None:
-        return None
+def attachment_source(
+    entry: Attachment, *, path: str | None, url: str | None = None, name: str | None = None
+) -> AttachmentSource:
+    """Return what an entry attaches, of which path, address and name are rendered."""
     pages = None if entry.pages is None else str(entry.pages)
-    return Reduction(resize=entry.resize, pages=pages)
+    is_whole = entry.resize is None and pages is None
+    return AttachmentSource(
+        path=path,
+        url=url,
+        as_=entry.as_,
+        name=name,
+        media_type=entry.media_type,
+        reduction=None if is_whole else Reduction(resize=entry.resize, pages=pages),
+    )
 
 
 def attachments_of(name: str, step: Step) -> Iterator[PlacedAttachment]:

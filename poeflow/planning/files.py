@@ -12,7 +12,7 @@ from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import is_fan_out, loop_of
 from poeflow.flowfile.model import Attachment, Step
 from poeflow.flowfile.patterns import one_of
-from poeflow.flowfile.step_settings import attachments_of, reduction_of
+from poeflow.flowfile.step_settings import attachment_source, attachments_of
 from poeflow.flowfile.yaml_tree import MAX_BYTES, KeyPath
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.checked import Checked, Claim, flow_claims
@@ -89,14 +89,7 @@ def _source(entry: str | Attachment) -> AttachmentSource | None:
         return None if has_template(entry) else AttachmentSource(path=entry)
     if entry.from_ is not None or has_template(f"{entry.path} {entry.url}"):
         return None
-    return AttachmentSource(
-        path=entry.path,
-        url=entry.url,
-        as_=entry.as_,
-        name=entry.name,
-        media_type=entry.media_type,
-        reduction=reduction_of(entry),
-    )
+    return attachment_source(entry, path=entry.path, url=entry.url, name=entry.name)
 
 
 def _key(entry: str | Attachment) -> str:

@@ -13,9 +13,9 @@ from poeflow.flowfile.step_settings import (
     PlacedAttachment,
     Settings,
     attachment_lists,
+    attachment_source,
     fallback_settings,
     model_of,
-    reduction_of,
     saves_samples,
     settings_of,
     with_keys_of,
@@ -213,13 +213,11 @@ class Preparer:
                 return None
             return as_text(self._texts.value((*path, key), written, values), key)
 
-        return AttachmentSource(
+        return attachment_source(
+            entry,
             path=rendered("path", entry.path),
             url=rendered("url", entry.url),
-            as_=entry.as_,
             name=rendered("name", entry.name),
-            media_type=entry.media_type,
-            reduction=reduction_of(entry),
         )
 
 

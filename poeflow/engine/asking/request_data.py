@@ -16,11 +16,11 @@ from poeflow.flowfile.model import (
     MessageSpec,
     TextFile,
 )
-from poeflow.flowfile.step_settings import reduction_of
+from poeflow.flowfile.step_settings import attachment_source
 from poeflow.flowfile.tables import MAX_BYTES, rows
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.planning.instances import Attached
-from poeflow.project.attachment_files import AttachmentSource, Found, find
+from poeflow.project.attachment_files import Found, find
 from poeflow.project.project import Project
 from poeflow.templates.render import TemplateError, Values
 from poeflow.templates.sites import Texts, as_text
@@ -85,13 +85,7 @@ class Files:
         if not isinstance(paths, list) or not all(isinstance(one, str) for one in paths):
             raise StepError("attachments.from must give paths", hint="write steps.ID.media")
         for one in paths:
-            source = AttachmentSource(
-                path=str(one),
-                as_=entry.as_,
-                name=entry.name,
-                media_type=entry.media_type,
-                reduction=reduction_of(entry),
-            )
+            source = attachment_source(entry, path=str(one), name=entry.name)
             place = self._place(str(one))
             found = find(place.tree, source, relative_to="//")
             yield from self._loaded(found, place.reader, warnings)
