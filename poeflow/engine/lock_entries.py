@@ -19,8 +19,8 @@ from poeflow.digest import (
     short_hashes,
 )
 from poeflow.engine.asking.context import RunContext
-from poeflow.engine.asking.programs import changed_variables
 from poeflow.engine.asking.request import messages_by_hash, messages_in
+from poeflow.engine.asking.step_commands import changed_variables
 from poeflow.engine.recipe import SERVER, Recipe
 from poeflow.engine.results import StepResult
 from poeflow.flowfile.loops import carry_of, continues_itself

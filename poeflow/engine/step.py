@@ -21,8 +21,8 @@ from poeflow.engine.asking.conversation import (
     converse,
 )
 from poeflow.engine.asking.judges import Judges
-from poeflow.engine.asking.programs import Commands
 from poeflow.engine.asking.request import ModelRequest
+from poeflow.engine.asking.step_commands import Commands
 from poeflow.engine.asking.turns import Turns, unread_warning
 from poeflow.engine.lock_entries import contradict
 from poeflow.engine.recipe import read_parts
