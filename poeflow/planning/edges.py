@@ -362,6 +362,12 @@ def last_steps(checked: Checked) -> list[str]:
     return [step for step in checked.order if step not in needed]
 
 
+def steps_shown(checked: Checked) -> list[str]:
+    """Return the steps whose answers a flow gives: those that its outputs name, else the last."""
+    declared = checked.file.flow.outputs
+    return steps_named(checked, declared) if declared else last_steps(checked)
+
+
 def needed_steps(checked: Checked) -> frozenset[str]:
     """Return the steps that a step needs."""
     return frozenset(need for needs in checked.edges.values() for need in needs)

@@ -8,7 +8,7 @@ from poeflow.digest import Json
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.results import StepResult
 from poeflow.engine.step_state import StepOutcome
-from poeflow.planning.edges import last_steps, steps_mentioned, steps_named
+from poeflow.planning.edges import last_steps, steps_mentioned, steps_named, steps_shown
 
 
 class FlowOutputs(msgspec.Struct, frozen=True):
@@ -20,12 +20,6 @@ class FlowOutputs(msgspec.Struct, frozen=True):
     values: dict[str, Json]
     absent: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
-
-
-def steps_read(flow: FlowState) -> list[str]:
-    """Return the steps whose answers the outputs use."""
-    declared = flow.plan.flow.outputs
-    return steps_named(flow.plan.checked, declared) if declared else last_steps(flow.plan.checked)
 
 
 def steps_run(flow: FlowState) -> list[str]:
@@ -45,7 +39,7 @@ def outputs_of(flow: FlowState) -> FlowOutputs:
         if not _absent(flow, steps_named(flow.plan.checked, written))
     }
     missing = tuple(name for name in declared if name not in outputs)
-    return FlowOutputs(outputs, _absent(flow, steps_read(flow)), missing)
+    return FlowOutputs(outputs, _absent(flow, steps_shown(flow.plan.checked)), missing)
 
 
 def part_of_outputs(flow: FlowState) -> FlowOutputs:

@@ -8,10 +8,10 @@ from poeflow.engine.flow_state import FlowState
 from poeflow.engine.lock_entries import LockProof, carried_digest
 from poeflow.engine.passed import is_tied, passed_inputs, results_within
 from poeflow.engine.results import InstanceOutcome
-from poeflow.engine.running.flow_outputs import steps_read
 from poeflow.engine.step_state import StepUnderWay
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.loops import is_fan_out
+from poeflow.planning.edges import steps_shown
 from poeflow.planning.instances import StepInstance
 
 
@@ -144,5 +144,5 @@ class FlowProver:
 
 def results_shown(flow: FlowState) -> str | None:
     """Return the hash of what the outputs of a used flow show; None if it is not known."""
-    digests = {step: flow.outcomes[step].digest(None) for step in steps_read(flow)}
+    digests = {step: flow.outcomes[step].digest(None) for step in steps_shown(flow.plan.checked)}
     return results_within(flow.plan.checked, digests, flow.freshness.given)

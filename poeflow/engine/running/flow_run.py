@@ -25,7 +25,6 @@ from poeflow.engine.running.flow_outputs import (
     FlowOutputs,
     outputs_of,
     part_of_outputs,
-    steps_read,
     steps_run,
 )
 from poeflow.engine.running.flow_proofs import FlowProver, results_shown
@@ -34,6 +33,7 @@ from poeflow.engine.step_state import StepInput, StepUnderWay
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.loops import is_fold
 from poeflow.flowfile.step_settings import samples_of
+from poeflow.planning.edges import steps_shown
 from poeflow.planning.instances import StepInstance, instance_keys
 from poeflow.planning.plan import Plan
 from poeflow.planning.selection import check_keys
@@ -379,14 +379,14 @@ class FlowRun:
         A current answer that is not stored here is left out: nothing is requested only to be
         printed. Raises `PoeflowError`.
         """
-        await self._runner.recall(steps_read(self.state))
+        await self._runner.recall(steps_shown(self.state.plan.checked))
         return outputs_of(self.state)
 
     async def outputs_for(self, reader: str) -> FlowOutputs | Unknown:
         """Return the same for the step that uses the flow; missing answers are asked again."""
-        missing = await self._runner.fetch(steps_read(self.state), reader=reader)
+        missing = await self._runner.fetch(steps_shown(self.state.plan.checked), reader=reader)
         while missing is None and await self._prove_again():
-            missing = await self._runner.fetch(steps_read(self.state), reader=reader)
+            missing = await self._runner.fetch(steps_shown(self.state.plan.checked), reader=reader)
         return outputs_of(self.state) if missing is None else missing
 
     def is_as_locked(self) -> bool:
