@@ -10,7 +10,7 @@ from poeflow.engine import lock_entries
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import AttachmentReader
-from poeflow.engine.lock_entries import Accepting, LockProof
+from poeflow.engine.lock_entries import Accepting, LockProof, proofs_of_turns
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.passed import OUTPUTS, RESULTS, shows_more
 from poeflow.engine.recipe import (
@@ -23,7 +23,6 @@ from poeflow.engine.recipe import (
     read_parts,
 )
 from poeflow.engine.results import InstanceOutcome, StepResult
-from poeflow.engine.step_state import proofs_of_turns
 from poeflow.flowfile.step_settings import samples_of
 from poeflow.planning.instances import StepInstance, own_items
 from poeflow.planning.plan import Plan

@@ -2,14 +2,14 @@
 
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, Protocol
 
 import msgspec
 
 from poeflow.answers import media_links
 from poeflow.answers.schemas import Schema
-from poeflow.bots import is_snapshot, other_name
+from poeflow.bots import other_name
 from poeflow.digest import (
     Json,
     sha256_of_json,
@@ -30,8 +30,7 @@ from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
 from poeflow.project.output_files import EDITED, Look
-from poeflow.redact import visible
-from poeflow.store.lock.entries import Before, LockEntry
+from poeflow.store.lock.entries import PART, Before, LockEntry, with_path
 from poeflow.templates.scopes import VERDICT_ATTRIBUTES
 
 _EXTRAS: Final = ("reasoning", "usage")
@@ -151,55 +150,6 @@ def _served(result: StepResult, recipe: Recipe, old: LockEntry | None) -> str:
     return "" if result.answered_by is not None else other_name(recipe.model, result.model)
 
 
-class AnswerNames(NamedTuple):
-    """The model that was `asked`, the name that answered, and the one before if it is another."""
-
-    asked: str
-    by: str
-    before: str = ""
-
-
-def other_names(entry: LockEntry, old: LockEntry | None) -> AnswerNames | None:
-    """Return by which name a model answered, if it is another than was asked, or than last time.
-
-    `old` is the entry of last time, which counts if the same model was asked. A name with a date is
-    one of the asked model, and counts only when the date changes. A fallback model is another name.
-    """
-    now = entry.answered_by or entry.served
-    last = ""
-    if old is not None and old.model == entry.model:
-        last = old.answered_by or old.served
-    if last not in ("", now):
-        return AnswerNames(entry.model, visible(now) or entry.model, visible(last))
-    if not now or last or other_model(entry) is None:
-        return None
-    return AnswerNames(entry.model, visible(now))
-
-
-def served_otherwise(entry: LockEntry, old: LockEntry | None) -> str:
-    """Say that a model answered by another name than was asked, or than last time; else empty.
-
-    That a fallback model is asked has been said when it was.
-    """
-    names = other_names(entry, old)
-    if names is None or entry.answered_by is not None:
-        return ""
-    if names.before:
-        return f"{names.asked} answered as {names.by}, last time as {names.before}"
-    return f"asked {names.asked}, answered by {names.by}"
-
-
-def other_model(entry: LockEntry) -> str | None:
-    """Return the model that answered, None if it is the one that was asked, or a date of it."""
-    return entry.answered_by or _other_served(entry.served, entry.model)
-
-
-@functools.lru_cache(maxsize=256)  # the instances of a step are mostly answered by one model
-def _other_served(served: str, model: str) -> str | None:
-    """Return the name by which a server answered, None if it is that of the model, or a date."""
-    return visible(served) if served and not is_snapshot(served, model) else None
-
-
 def with_recipe(entry: LockEntry, recipe: Recipe) -> LockEntry:
     """Return an entry whose request is the same, with its new recipe."""
     before = entry.before
@@ -260,13 +210,6 @@ def _whole_hash(values: dict[str, Json]) -> str:
     """Return the hash of what templates see of a result, but for what counts by itself."""
     seen = {name: value for name, value in values.items() if name not in _NOT_RESULT}
     return short_hash_of_json(seen)
-
-
-def is_same_result(entry: LockEntry | None, old: LockEntry | None) -> bool:
-    """Whether other steps see the same of two entries; none of them is like another without."""
-    if entry is None or old is None:
-        return entry is old
-    return (entry.status, entry.result, entry.extras) == (old.status, old.result, old.extras)
 
 
 def contradict(
@@ -340,12 +283,6 @@ def proof_of_moved(
         if path in looks and set(looks.values()) == {"same"}:
             return LockProof(found, moved_from=path)
     return None
-
-
-def with_path(entry: LockEntry, then: str, now: str) -> LockEntry:
-    """Return an entry whose file at `then` is at `now`."""
-    outputs = {now if path == then else path: one for path, one in entry.outputs.items()}
-    return msgspec.structs.replace(entry, outputs=outputs)
 
 
 def _is_open(plan: Plan, instance: StepInstance) -> bool:
@@ -469,3 +406,22 @@ def digest_of(entry: LockEntry | Before, attribute: str | None, status: str = ""
 def old_digest_of(entry: LockEntry, attribute: str | None) -> str:
     """Return the hash that `digest_of` gives as in locks of version 1, which had long ones."""
     return digest_of(entry.before or entry, attribute, entry.status)
+
+
+def proofs_of_turns(
+    context: RunContext,
+    instance: StepInstance,
+    entries: Mapping[str, LockEntry],
+    reread: Callable[[Iterable[str]], Mapping[str, str]],
+) -> dict[str, LockProof] | None:
+    """Return the proofs by these entries, by name; None if a file is another now."""
+    found: dict[str, LockProof] = {}
+    for name, entry in entries.items():
+        read = reread(reads_in(entry))
+        if any(entry.parts[part] != one[:PART] for part, one in read.items()):
+            return None
+        proof = proof_of_files(context, instance, entry, takes_sides=True)
+        if proof is None:
+            return None
+        found[name] = proof
+    return found

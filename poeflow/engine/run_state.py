@@ -20,7 +20,7 @@ from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.engine.asking.request_data import DrawnFiles
 from poeflow.engine.asking.tools import Toolboxes
-from poeflow.engine.lock_entries import Accepting, served_otherwise
+from poeflow.engine.lock_entries import Accepting
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.record import EventEmitter, event_of, record_of
 from poeflow.engine.results import (
@@ -39,6 +39,7 @@ from poeflow.events import Source, Warned
 from poeflow.planning.plan import Planner
 from poeflow.planning.selection import Selection
 from poeflow.records import InstanceStatus, wholes_of
+from poeflow.store.lock.entries import served_otherwise
 
 _Item = TypeVar("_Item")
 _Found = TypeVar("_Found")

@@ -15,7 +15,7 @@ from poeflow.answers.schemas import Schema
 from poeflow.client.media.download import Internet, download, wanted
 from poeflow.digest import sha256_of, sha256_of_text, short_hash
 from poeflow.engine.asking.context import RunContext
-from poeflow.engine.lock_entries import LockProof, with_path
+from poeflow.engine.lock_entries import LockProof
 from poeflow.engine.results import StepResult
 from poeflow.errors import StepError
 from poeflow.events import FileWritten, Warned
@@ -23,7 +23,7 @@ from poeflow.flowfile.model import Output
 from poeflow.planning.plan import own_path_hint
 from poeflow.project.output_files import EDITED, Look, file_bytes, text_digest
 from poeflow.project.output_paths import check_output_path, claim_of
-from poeflow.store.lock.entries import Accepted, LockEntry
+from poeflow.store.lock.entries import Accepted, LockEntry, with_path
 
 MOVES: Final = "its step saves to another path now"
 """Why an instance is stale whose accepted file is to be copied."""

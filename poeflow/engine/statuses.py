@@ -12,7 +12,7 @@ from poeflow.engine.asking.asker import ToBeAsked
 from poeflow.engine.asking.forecast import Forecast
 from poeflow.engine.asking.request import EqualRequests, ModelRequest
 from poeflow.engine.freshness import Freshness
-from poeflow.engine.lock_entries import LockProof, other_model
+from poeflow.engine.lock_entries import LockProof
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.errors import PoeflowError
@@ -21,7 +21,7 @@ from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
 from poeflow.project.output_files import EditedError, Look
 from poeflow.records import Calls, InstanceState, InstanceStatus
-from poeflow.store.lock.entries import LockEntry
+from poeflow.store.lock.entries import LockEntry, other_model
 
 GONE: Final = "it is not in the flow any more"
 """Why the entry of an instance is stale that no step has now."""

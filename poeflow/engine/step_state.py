@@ -9,7 +9,6 @@ import msgspec
 
 from poeflow.client.messages import Message
 from poeflow.digest import Json, sha256_of_json
-from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.request import AskPolicy, OlderAnswer, TakenAnswers
 from poeflow.engine.asking.turns import Turns
 from poeflow.engine.lock_entries import (
@@ -17,8 +16,6 @@ from poeflow.engine.lock_entries import (
     digest_of,
     moved_text,
     old_digest_of,
-    proof_of_files,
-    reads_in,
 )
 from poeflow.engine.recipe import Recipe
 from poeflow.engine.results import UNJUDGED, InstanceOutcome, Status, StepResult
@@ -26,7 +23,7 @@ from poeflow.events import Purpose
 from poeflow.flowfile.model import Expectation
 from poeflow.flowfile.step_settings import Settings
 from poeflow.planning.instances import StepInstance
-from poeflow.store.lock.entries import PART, LockEntry
+from poeflow.store.lock.entries import LockEntry
 from poeflow.templates.reader import Reads
 from poeflow.templates.render import Values
 from poeflow.templates.values import Instances
@@ -347,22 +344,3 @@ def _failed_digest(outcome: InstanceOutcome, attribute: str | None) -> str | Non
     if attribute in (None, "all"):
         return sha256_of_json(seen)
     return sha256_of_json(status if attribute == "status" else [status, seen.get(attribute)])
-
-
-def proofs_of_turns(
-    context: RunContext,
-    instance: StepInstance,
-    entries: Mapping[str, LockEntry],
-    reread: Callable[[Iterable[str]], Mapping[str, str]],
-) -> dict[str, LockProof] | None:
-    """Return the proofs by these entries, by name; None if a file is another now."""
-    found: dict[str, LockProof] = {}
-    for name, entry in entries.items():
-        read = reread(reads_in(entry))
-        if any(entry.parts[part] != one[:PART] for part, one in read.items()):
-            return None
-        proof = proof_of_files(context, instance, entry, takes_sides=True)
-        if proof is None:
-            return None
-        found[name] = proof
-    return found

@@ -8,7 +8,7 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.engine.asking.tools import refused_toolboxes
-from poeflow.engine.lock_entries import Accepting, other_names
+from poeflow.engine.lock_entries import Accepting
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.record import NoRecorder
 from poeflow.engine.running.run import survey
@@ -34,7 +34,7 @@ from poeflow.planning.plan import Plan, Planner
 from poeflow.project.project import Project
 from poeflow.records import InstanceState, InstanceStatus, path_of, step_of
 from poeflow.store.git import Git
-from poeflow.store.lock.entries import LockEntry
+from poeflow.store.lock.entries import LockEntry, other_names
 
 MANY: Final = 20
 """From so many more instances of a step on that are alike, only the first is named."""

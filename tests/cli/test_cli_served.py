@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from repositories import Repository
 
-from poeflow.engine.lock_entries import other_names, served_otherwise
-from poeflow.store.lock.entries import LockEntry
+from poeflow.store.lock.entries import LockEntry, other_names, served_otherwise
 
 FLOW = """\
 poeflow: 1

@@ -9,7 +9,6 @@ from poeflow.engine.asking.asker import NotHere, ToBeAsked
 from poeflow.engine.asking.turns import FlowTurns
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.instance_runner import InstanceRunner
-from poeflow.engine.lock_entries import is_same_result
 from poeflow.engine.passed import passed_inputs
 from poeflow.engine.recipe import read_parts
 from poeflow.engine.results import (
@@ -37,6 +36,7 @@ from poeflow.planning.edges import steps_shown
 from poeflow.planning.instances import StepInstance, instance_keys
 from poeflow.planning.plan import Plan
 from poeflow.planning.selection import check_keys
+from poeflow.store.lock.entries import is_same_result
 
 BATCH: Final = 100
 """After so many instances other tasks may run."""

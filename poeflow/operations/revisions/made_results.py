@@ -9,7 +9,6 @@ import msgspec
 from poeflow.answers.media_links import edited_media
 from poeflow.costs import Prices, cost_of
 from poeflow.digest import Json
-from poeflow.engine.lock_entries import AnswerNames, other_names
 from poeflow.errors import PoeflowError
 from poeflow.events import ignore
 from poeflow.operations.revisions.facts import comparable_text
@@ -18,7 +17,7 @@ from poeflow.operations.run_options import RunOptions
 from poeflow.operations.state import workspace_of
 from poeflow.project.project import FileProblem, Project
 from poeflow.records import outer_step
-from poeflow.store.lock.entries import Accepted, LockEntry
+from poeflow.store.lock.entries import Accepted, AnswerNames, LockEntry, other_names
 from poeflow.store.revisions.comparisons import (
     AnswerComparison,
     Cause,
