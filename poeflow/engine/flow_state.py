@@ -19,7 +19,7 @@ from poeflow.engine.stored_results import StoredResults
 from poeflow.errors import PoeflowError, StepError, UsageError
 from poeflow.events import StepExpanded
 from poeflow.flowfile.loops import is_fan_out, is_fold
-from poeflow.planning.edges import last_steps, needed_steps, steps_of_outputs
+from poeflow.planning.checked import last_steps, needed_steps, steps_of_outputs
 from poeflow.planning.instances import StepInstance, instance_keys, own_items
 from poeflow.planning.plan import Plan, prepare, reason_to_skip
 from poeflow.records import InstanceStatus

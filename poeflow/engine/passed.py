@@ -10,8 +10,7 @@ from typing import Final
 from poeflow.digest import Json, encode_json, sha256_of_json
 from poeflow.flowfile.inputs import default_order
 from poeflow.lazy_pattern import lazy_pattern
-from poeflow.planning.checked import Checked
-from poeflow.planning.edges import last_steps
+from poeflow.planning.checked import Checked, last_steps
 from poeflow.planning.plan import Plan
 from poeflow.store.lock.entries import LockEntry
 

@@ -25,7 +25,7 @@ from poeflow.errors import StepError
 from poeflow.flowfile.loops import continued_steps
 from poeflow.flowfile.model import Step
 from poeflow.flowfile.step_settings import samples_of
-from poeflow.planning.edges import ReadAttributes
+from poeflow.planning.checked import ReadAttributes
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
 from poeflow.project.output_files import EditedError, file_bytes, text_digest

@@ -1,17 +1,33 @@
-"""The result of checking a flow, which the planner works with."""
+"""The result of checking a flow, and what it says of its steps: which it shows, what they read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 import msgspec
 
+from poeflow.digest import Json, encode_json
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.yaml_tree import KeyPath
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Place, Problem
 from poeflow.project.output_paths import claim_of
+from poeflow.templates.scopes import VERDICT_ATTRIBUTES
 
 Edges = dict[str, tuple[str, ...]]
 Ancestors = tuple[str, ...]
 """The canonical paths of the flows that lead to a used flow, outermost first."""
+_STEP: Final = lazy_pattern(r"\bsteps\W+(\w+)(?!\W+status\b)\b")
+"""A step in an output, for more than its status: the lock has the status."""
+_ANY_STEP: Final = lazy_pattern(r"\bsteps\b(?:\W+(\w+))?")
+_IN_TEXT: Final = frozenset({"text", "status", "key", "all", *VERDICT_ATTRIBUTES})
+"""What a result has of which only the text is known: it is judged by that."""
+OF_MEDIA: Final = frozenset({"media", "status"})
+_OWN_RESULTS: Final = frozenset({"previous", "carry"})
+"""Names by which a step reads results of its own."""
+_ATTRIBUTE: Final = lazy_pattern(
+    r"\b(?:data|value|media|model|tool_calls|usage|reasoning|used_default)\b"
+)
+"""What results have besides their text."""
 
 
 class Uses(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,3 +101,96 @@ def flow_claims(checked: Checked) -> frozenset[str]:
     """Return the claims (see `claim_of`) of a flow's own path and of all flows it uses."""
     below = frozenset().union(*map(flow_claims, checked.children.values()))
     return below | {claim_of(checked.file.path)}
+
+
+def steps_named(checked: Checked, written: Json | dict[str, Json]) -> list[str]:
+    """Return the steps that outputs name."""
+    named = set(_STEP.findall(encode_json(written).decode()))
+    return [step for step in checked.order if step in named]
+
+
+def last_steps(checked: Checked) -> list[str]:
+    """Return the steps that no step needs."""
+    needed = needed_steps(checked)
+    return [step for step in checked.order if step not in needed]
+
+
+def steps_shown(checked: Checked) -> list[str]:
+    """Return the steps whose answers a flow gives: those that its outputs name, else the last."""
+    declared = checked.file.flow.outputs
+    return steps_named(checked, declared) if declared else last_steps(checked)
+
+
+def needed_steps(checked: Checked) -> frozenset[str]:
+    """Return the steps that a step needs."""
+    return frozenset(need for needs in checked.edges.values() for need in needs)
+
+
+def steps_mentioned(checked: Checked, written: Mapping[str, Json]) -> list[str]:
+    """Return the steps that outputs name, if only for their status; all if that is not known."""
+    names = set(_ANY_STEP.findall(encode_json(written).decode()))
+    is_known = names <= checked.edges.keys()
+    return [step for step in checked.order if step in names or not is_known]
+
+
+def steps_of_outputs(checked: Checked) -> frozenset[str]:
+    """Return the steps whose results the flow's outputs may read; all if that is not known."""
+    outputs = checked.file.flow.outputs
+    if not outputs:
+        return frozenset()
+    mentioned, named = steps_mentioned(checked, outputs), steps_named(checked, outputs)
+    return frozenset(named if len(mentioned) < len(checked.order) else mentioned)
+
+
+class ReadAttributes:
+    """What the texts of a flow read of the results of its steps."""
+
+    def __init__(self, checked: Checked) -> None:
+        self._checked = checked
+        self._document = checked.file.document
+        self._found: dict[str, frozenset[str]] = {}
+
+    def of(self, step: str) -> frozenset[str]:
+        """Return the attributes of a step's results that are read.
+
+        Of a text that reads a whole result, all attributes that it names may be among them; so they
+        are of the flow's outputs.
+        """
+        if step not in self._found:
+            readers = self._readers(step)
+            found = {one for _, named in readers for one in named}
+            found |= {word for path, _ in readers if path for word in self._words(path)}
+            self._found[step] = frozenset(found)
+        return self._found[step]
+
+    def is_text_alone(self, step: str) -> bool:
+        """Whether the text of a step's results decides all that is read of them."""
+        return self.of(step) <= _IN_TEXT
+
+    def is_media_alone(self, step: str) -> bool:
+        """Whether all that is read of a step's results are the paths of its media."""
+        named = [one for path, one in self._readers(step) if not path]
+        is_whole = len(named) < len(self._readers(step))
+        return bool(named) and not is_whole and frozenset().union(*named) <= OF_MEDIA
+
+    def _readers(self, step: str) -> list[tuple[KeyPath, frozenset[str]]]:
+        """Return the attributes that each reader names, with its place if it reads all."""
+        found: list[tuple[KeyPath, frozenset[str]]] = []
+        for reader, uses in self._checked.uses.items():
+            named = {attribute for name, attribute in uses.steps if name == step}
+            if step in uses.pictured:
+                named = (named - {"all"}) | {"media"}
+            is_fed = self._checked.chains.get(reader) == step and "source" in uses.names
+            is_own = reader == step and not uses.names.isdisjoint(_OWN_RESULTS)
+            is_whole = is_fed or is_own or not named.isdisjoint({None, "all"})
+            if named or is_whole:
+                place: KeyPath = ("steps", reader) if is_whole else ()
+                found.append((place, frozenset(one for one in named if one is not None)))
+        if step in steps_of_outputs(self._checked):
+            found.append((("outputs",), frozenset()))
+        return found
+
+    def _words(self, path: KeyPath) -> Iterator[str]:
+        node = self._document.node(path)
+        text = encode_json(None if node is None else node.data).decode()
+        return (match[0] for match in _ATTRIBUTE.finditer(text))

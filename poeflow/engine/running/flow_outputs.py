@@ -8,7 +8,7 @@ from poeflow.digest import Json
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.results import StepResult
 from poeflow.engine.step_state import StepOutcome
-from poeflow.planning.edges import last_steps, steps_mentioned, steps_named, steps_shown
+from poeflow.planning.checked import last_steps, steps_mentioned, steps_named, steps_shown
 
 
 class FlowOutputs(msgspec.Struct, frozen=True):

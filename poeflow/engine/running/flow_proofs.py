@@ -11,7 +11,7 @@ from poeflow.engine.results import InstanceOutcome
 from poeflow.engine.step_state import StepUnderWay
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.loops import is_fan_out
-from poeflow.planning.edges import steps_shown
+from poeflow.planning.checked import steps_shown
 from poeflow.planning.instances import StepInstance
 
 

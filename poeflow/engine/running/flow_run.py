@@ -32,7 +32,7 @@ from poeflow.engine.step_state import StepInput, StepUnderWay
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.loops import is_fold
 from poeflow.flowfile.step_settings import samples_of
-from poeflow.planning.edges import steps_shown
+from poeflow.planning.checked import steps_shown
 from poeflow.planning.instances import StepInstance, instance_keys
 from poeflow.planning.plan import Plan
 from poeflow.planning.selection import check_keys
