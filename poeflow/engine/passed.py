@@ -11,7 +11,6 @@ from poeflow.digest import Json, encode_json, sha256_of_json
 from poeflow.flowfile.inputs import default_order
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.checked import Checked, last_steps
-from poeflow.planning.plan import Plan
 from poeflow.store.lock.entries import LockEntry
 
 OUTPUTS: Final = "outputs"
@@ -42,17 +41,17 @@ def outputs_in(checked: Checked) -> Json:
 
 
 def passed_inputs(
-    plan: Plan, step: str, parts: Mapping[str, str], reads: Mapping[str, str]
+    checked: Checked, step: str, parts: Mapping[str, str], reads: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the hashes of the inputs of a used flow that come from other steps, by name.
 
     They are made of what `step` says of the input and of all that it sees: `parts` are those of its
     recipe, `reads` those for the files that its templates read.
     """
-    child = plan.checked.children[step]
+    child = checked.children[step]
     if not child.derived:
         return {}
-    node = plan.file.document.node(("steps", step))
+    node = checked.file.document.node(("steps", step))
     own = node.data if node is not None and isinstance(node.data, dict) else {}
     given = own.get("with")
     written = given if isinstance(given, dict) else {}

@@ -137,7 +137,7 @@ class FlowProver:
             )
         except PoeflowError:
             return None  # the run itself reports the error
-        passed = passed_inputs(plan, step, recipe.parts, state.freshness.reread(instance))
+        passed = passed_inputs(plan.checked, step, recipe.parts, state.freshness.reread(instance))
         child = FlowProver(FlowState(used, state.run_state, prefix=prefix, passed=passed))
         return child if await child.prove() else None
 

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from poeflow.engine.asking.asker import NotHere, ToBeAsked
+from poeflow.engine.asking.request import NotHere, ToBeAsked
 from poeflow.engine.asking.turns import FlowTurns
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.instance_runner import InstanceRunner
@@ -349,7 +349,7 @@ class FlowRun:
             prefix=prefix,
         )
         parts = {} if turns.mark or work.recipe is None else work.recipe.parts
-        passed = passed_inputs(flow.plan, work.step, parts, read_parts(work.reads))
+        passed = passed_inputs(flow.plan.checked, work.step, parts, read_parts(work.reads))
         child = FlowRun(
             plan,
             flow.run_state,
