@@ -8,7 +8,7 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
-from poeflow.engine.asking.asker import ToBeAsked
+from poeflow.engine.asking.request import ToBeAsked
 from poeflow.engine.freshness import Freshness
 from poeflow.engine.lock_entries import LockProof, carried_digest
 from poeflow.engine.results import InstanceOutcome, StepResult, Unknown

@@ -9,7 +9,7 @@ import msgspec
 
 from poeflow.client.messages import Message
 from poeflow.digest import Json
-from poeflow.engine.asking.asker import NotHere, ToBeAsked
+from poeflow.engine.asking.request import NotHere, ToBeAsked
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.lock_entries import LockProof
 from poeflow.engine.results import InstanceOutcome, StepResult, Unknown

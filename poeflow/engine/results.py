@@ -9,7 +9,7 @@ from poeflow.answers.expect import judgement_of
 from poeflow.answers.parse import Reading
 from poeflow.client.messages import Message
 from poeflow.digest import Json
-from poeflow.engine.asking.asker import NotHere, ToBeAsked, UnusableAnswerError
+from poeflow.engine.asking.request import NotHere, ToBeAsked, UnusableAnswerError
 from poeflow.engine.asking.spending import Spent
 from poeflow.errors import PoeflowError, StepError
 from poeflow.events import Source, Verdict

@@ -8,9 +8,8 @@ import msgspec
 
 from poeflow.client.catalogue import Catalogue
 from poeflow.digest import Json
-from poeflow.engine.asking.asker import ToBeAsked
 from poeflow.engine.asking.forecast import Forecast
-from poeflow.engine.asking.request import EqualRequests, ModelRequest
+from poeflow.engine.asking.request import EqualRequests, ModelRequest, ToBeAsked
 from poeflow.engine.freshness import Freshness
 from poeflow.engine.lock_entries import LockProof
 from poeflow.engine.lock_update import LockUpdate

@@ -11,7 +11,6 @@ from poeflow.answers.media_links import is_media_name
 from poeflow.answers.reasoning import split_reasoning
 from poeflow.engine import results
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
-from poeflow.engine.asking.asker import ToBeAsked
 from poeflow.engine.asking.composer import Composer
 from poeflow.engine.asking.conversation import (
     AnswerRules,
@@ -21,7 +20,7 @@ from poeflow.engine.asking.conversation import (
     converse,
 )
 from poeflow.engine.asking.judges import Judges
-from poeflow.engine.asking.request import ModelRequest
+from poeflow.engine.asking.request import ModelRequest, ToBeAsked
 from poeflow.engine.asking.step_commands import Commands
 from poeflow.engine.asking.turns import Turns, unread_warning
 from poeflow.engine.lock_entries import contradict

@@ -13,11 +13,19 @@ from poeflow import errors
 from poeflow.client.answers import Completion
 from poeflow.client.failures import wants_other_model
 from poeflow.client.finish_reasons import doubt_in, plain_name
-from poeflow.digest import Json, short_hash
+from poeflow.digest import short_hash
 from poeflow.engine.asking.context import RunContext
-from poeflow.engine.asking.request import ModelRequest, OlderAnswer, Requests, TakenAnswers
-from poeflow.engine.asking.sender import SECONDS, FreshAnswer, Pause, Sender
-from poeflow.events import FellBack, Source
+from poeflow.engine.asking.request import (
+    Answer,
+    ModelRequest,
+    NotHere,
+    OlderAnswer,
+    Requests,
+    TakenAnswers,
+    ToBeAsked,
+)
+from poeflow.engine.asking.sender import FreshAnswer, Pause, Sender
+from poeflow.events import FellBack
 from poeflow.flowfile.model import Output
 from poeflow.redact import visible
 from poeflow.store.answer_lines import CacheEntry
@@ -50,52 +58,6 @@ FLAGS: Final = {
 }
 _SHOWN: Final = 300
 _Found = TypeVar("_Found")
-
-
-class NotHere(msgspec.Struct, frozen=True, kw_only=True):
-    """The lock says that the last run had an answer, but it is not stored here."""
-
-    fingerprint: str
-
-
-class ToBeAsked(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that would have to be sent, but this run sends nothing; None for a command.
-
-    Of the samples of its instance, `stored` counts those that need no request, and `judged` those
-    that need only requests to judges: `judgements` that differ, as equal ones are sent once. Unless
-    it `is_sure`, functions must run to know.
-    """
-
-    request: ModelRequest | None = None
-    stored: int = 0
-    judged: int = 0
-    judgements: int = 0
-    is_sure: bool = True
-
-    @property
-    def is_to_judge(self) -> bool:
-        """Whether the answer is stored, and is judged."""
-        return self.request is not None and self.request.purpose == "judge"
-
-    @property
-    def fingerprint(self) -> str | None:
-        return None if self.request is None else self.request.fingerprint
-
-
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer on disk. `answered_by` names the fallback model that gave it, if any."""
-
-    completion: Completion
-    source: Source
-    fingerprint: str
-    request: dict[str, Json]
-    answered_by: str | None = None
-
-    @property
-    def seconds(self) -> float | None:
-        """How long it took, None if that is not stored with it."""
-        found = self.completion.raw.get(SECONDS)
-        return found if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
 class Announced(AbstractContextManager[asyncio.Future[Answer | None]]):
@@ -418,10 +380,6 @@ def _may_fall_back(error: errors.APIError) -> bool:
 def is_accepted(completion: Completion, output: Output, *, has_tools: bool) -> bool:
     """Whether an answer is complete, or flagged only in ways the step accepts."""
     return _unaccepted(completion, output, has_tools=has_tools) is None
-
-
-class UnusableAnswerError(errors.StepError):
-    """A stored answer cannot be used: the same run takes it again, and does not ask."""
 
 
 def refuse_flagged(completion: Completion, output: Output, *, has_tools: bool) -> None:

@@ -17,15 +17,14 @@ from poeflow.answers.schemas import Schema
 from poeflow.client.answers import Completion
 from poeflow.client.messages import Message
 from poeflow.digest import Json
-from poeflow.engine.asking.asker import (
+from poeflow.engine.asking.asker import Asker, refuse_flagged
+from poeflow.engine.asking.request import (
     Answer,
-    Asker,
+    ModelRequest,
     NotHere,
     ToBeAsked,
     UnusableAnswerError,
-    refuse_flagged,
 )
-from poeflow.engine.asking.request import ModelRequest
 from poeflow.engine.asking.tools import MAX_ROUNDS, RefusedToolbox, Toolbox, with_ids
 from poeflow.errors import StepError
 from poeflow.events import Verdict

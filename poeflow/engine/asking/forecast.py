@@ -11,8 +11,7 @@ import msgspec
 from poeflow.client.catalogue import Catalogue
 from poeflow.costs import CHARACTERS, limit_of, tokens_of
 from poeflow.digest import Json
-from poeflow.engine.asking.asker import ToBeAsked
-from poeflow.engine.asking.request import ModelRequest
+from poeflow.engine.asking.request import ModelRequest, ToBeAsked
 from poeflow.engine.asking.tools import MAX_ROUNDS
 from poeflow.flowfile.model import Flow, Judge, Step
 from poeflow.flowfile.step_settings import (

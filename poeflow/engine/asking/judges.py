@@ -18,15 +18,15 @@ from poeflow.answers.parse import Reading
 from poeflow.answers.prompts import correction
 from poeflow.answers.schemas import compile_schema
 from poeflow.client.messages import ChatRequest, Message, TextPart
-from poeflow.engine.asking.asker import (
-    Asker,
+from poeflow.engine.asking.asker import Asker, refuse_flagged
+from poeflow.engine.asking.conversation import JudgeCall, answer_values
+from poeflow.engine.asking.request import (
+    AskPolicy,
+    ModelRequest,
     NotHere,
     ToBeAsked,
     UnusableAnswerError,
-    refuse_flagged,
 )
-from poeflow.engine.asking.conversation import JudgeCall, answer_values
-from poeflow.engine.asking.request import AskPolicy, ModelRequest
 from poeflow.engine.asking.tools import ProjectFunction
 from poeflow.errors import StepError
 from poeflow.events import Verdict

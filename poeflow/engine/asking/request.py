@@ -1,6 +1,7 @@
 """A request to a model with its identity, made once, for asking, recording and freshness.
 
-Also which of the answers to the requests of an instance make it fail, and which requests are equal.
+Also what asking it gives: an answer, or why there is none. And which of the answers to the requests
+of an instance make it fail, and which requests are equal.
 """
 
 from collections import Counter
@@ -9,17 +10,21 @@ from typing import Final
 
 import msgspec
 
+from poeflow import errors
+from poeflow.client.answers import Completion
 from poeflow.client.messages import ChatRequest, DataUrl, Message, in_pieces
 from poeflow.digest import Json, canonical, hash_half, sha256_of
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import HashedUrl
-from poeflow.events import Purpose
+from poeflow.events import Purpose, Source
 from poeflow.flowfile.model import Judge, Output
 from poeflow.flowfile.step_settings import Settings
 from poeflow.records import InstanceStatus
 from poeflow.store.answer_lines import CacheEntry
 
 VERSION: Final = 1
+SECONDS: Final = "poeflow_seconds"
+"""The key of an answer for how long it took, from its first send to its end, with retries."""
 _NOT_IDENTITY: Final = frozenset({"stream", "stream_options"})
 
 
@@ -124,6 +129,56 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
         """Note that its answer, and those before it, do not make its instance fail."""
         if self.policy.taken is not None:
             self.policy.taken.passed()
+
+
+class NotHere(msgspec.Struct, frozen=True, kw_only=True):
+    """The lock says that the last run had an answer, but it is not stored here."""
+
+    fingerprint: str
+
+
+class ToBeAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that would have to be sent, but this run sends nothing; None for a command.
+
+    Of the samples of its instance, `stored` counts those that need no request, and `judged` those
+    that need only requests to judges: `judgements` that differ, as equal ones are sent once. Unless
+    it `is_sure`, functions must run to know.
+    """
+
+    request: ModelRequest | None = None
+    stored: int = 0
+    judged: int = 0
+    judgements: int = 0
+    is_sure: bool = True
+
+    @property
+    def is_to_judge(self) -> bool:
+        """Whether the answer is stored, and is judged."""
+        return self.request is not None and self.request.purpose == "judge"
+
+    @property
+    def fingerprint(self) -> str | None:
+        return None if self.request is None else self.request.fingerprint
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer on disk. `answered_by` names the fallback model that gave it, if any."""
+
+    completion: Completion
+    source: Source
+    fingerprint: str
+    request: dict[str, Json]
+    answered_by: str | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, None if that is not stored with it."""
+        found = self.completion.raw.get(SECONDS)
+        return found if isinstance(found, int | float) and not isinstance(found, bool) else None
+
+
+class UnusableAnswerError(errors.StepError):
+    """A stored answer cannot be used: the same run takes it again, and does not ask."""
 
 
 class EqualRequests:

@@ -17,7 +17,7 @@ from poeflow.client.retry import Pace, RateLimiter
 from poeflow.costs import limit_of, tokens_of
 from poeflow.digest import LONG, Json, encode_json
 from poeflow.engine.asking.context import Provider, RunContext, no_key
-from poeflow.engine.asking.request import ModelRequest
+from poeflow.engine.asking.request import SECONDS, ModelRequest
 from poeflow.engine.asking.spending import Attempts, Guess, Sending, TokenUsage
 from poeflow.events import Event, RequestSent, RetryPlanned, TextArrived, Warned
 from poeflow.records import AnswerRecord, RequestRecord, whole_instance
@@ -25,8 +25,6 @@ from poeflow.redact import Secret, masked
 
 _WITH_USAGE: Final[dict[str, Json]] = {"include_usage": True}
 """Without this option a streamed answer reports no usage."""
-SECONDS: Final = "poeflow_seconds"
-"""The key of an answer for how long it took, from its first send to its end, with retries."""
 _NO_GUESS: Final = Guess(prompt=0, completion=0)
 """For a request where nothing limits what is used."""
 

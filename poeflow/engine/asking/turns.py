@@ -13,8 +13,8 @@ from poeflow.answers.expect import judgement_of
 from poeflow.answers.parse import read
 from poeflow.answers.schemas import Schema
 from poeflow.digest import Json
-from poeflow.engine.asking.asker import Answer
 from poeflow.engine.asking.conversation import Dialogue, ReadText, answer_values
+from poeflow.engine.asking.request import Answer
 from poeflow.events import Verdict
 from poeflow.flowfile.model import Repeat, Severity
 from poeflow.flowfile.yaml_tree import KeyPath
