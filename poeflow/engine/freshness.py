@@ -12,16 +12,15 @@ from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.engine.lock_entries import Accepting, LockProof, proofs_of_turns
 from poeflow.engine.lock_update import LockUpdate
-from poeflow.engine.passed import OUTPUTS, RESULTS, shows_more
 from poeflow.engine.recipe import (
     BEYOND_JUDGING,
     HashedOutcome,
-    Recipe,
     Recipes,
     decides_more,
     is_called,
     read_parts,
 )
+from poeflow.engine.recipe_parts import OUTPUTS, RESULTS, Recipe, shows_more
 from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.flowfile.step_settings import samples_of
 from poeflow.planning.instances import StepInstance, own_items

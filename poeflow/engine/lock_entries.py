@@ -21,7 +21,7 @@ from poeflow.digest import (
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.request import messages_by_hash, messages_in
 from poeflow.engine.asking.step_commands import changed_variables
-from poeflow.engine.recipe import SERVER, Recipe
+from poeflow.engine.recipe_parts import SERVER, Recipe
 from poeflow.engine.results import StepResult
 from poeflow.flowfile.loops import carry_of, continues_itself
 from poeflow.flowfile.model import Flow, Output

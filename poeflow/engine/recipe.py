@@ -11,16 +11,23 @@ import msgspec
 
 from poeflow.digest import (
     Json,
-    canonical,
     encode_json,
     key_text,
     sha256_of,
     sha256_of_json,
     sha256_of_key,
-    short_hash_of,
 )
-from poeflow.engine import passed
+from poeflow.engine import recipe_parts
 from poeflow.engine.asking.message_parts import AttachmentReader
+from poeflow.engine.recipe_parts import (
+    ITEMS,
+    JUDGE_MODEL,
+    JUDGE_PROVIDER,
+    LOOP,
+    OUTPUTS,
+    SERVER,
+    Recipe,
+)
 from poeflow.flowfile.key_marks import decisions
 from poeflow.flowfile.loops import ITEM_NAMES, carry_of, continues_itself, is_fan_out, is_fold
 from poeflow.flowfile.model import Flow, Step
@@ -31,21 +38,10 @@ from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
 from poeflow.project.attachment_files import Found
 from poeflow.project.project import FileProblem
-from poeflow.store.lock.entries import PART
 from poeflow.templates.reader import Reads
 
-RECIPE_VERSION: Final = 1
-SERVER: Final = "server"
-_JUDGE_MODEL: Final = "judge model "
-"""Begins the names of parts: what a judge is asked with, by its model as it is written."""
-JUDGE_PROVIDER: Final = "judge model's provider"
-"""The part for the providers of the models that judge a step."""
-_ITEMS: Final = " items"
-"""Ends the names of parts: what the items of another step are."""
 _ALL: Final = (None, "all")
 """The attributes of a step that have its items."""
-_NEWER: Final = frozenset({passed.LOOP, JUDGE_PROVIDER, passed.OUTPUTS, passed.RESULTS})
-"""Parts that older locks lack, besides those named for what they are of."""
 BEYOND_JUDGING: Final = frozenset({"output", "samples", "repeat", "tools_mode"})
 """Parts that decide more than how a text is judged."""
 _OF_REQUEST: Final = frozenset({*decisions(Step), "attachment", "conversation", "server"})
@@ -59,63 +55,6 @@ _NOT_PARTS: Final = frozenset(
 )
 """Keys of a step that decide no request, or that are hashed in another form."""
 _MISSING: Final = "missing"
-
-
-class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """All that decides the result of an instance, in parts.
-
-    `parts` are full hashes by the name of the part: `prompt`, `input topic`, `file //a.md`.
-    `server` is the address of the server, empty if it is the provider's own. `model` is the model
-    to ask, and `because` names the steps whose results are used. `older` are the parts that count
-    otherwise in older locks, as they do there.
-    """
-
-    parts: Mapping[str, str]
-    server: str = ""
-    model: str = ""
-    because: tuple[str, ...] = ()
-    older: Mapping[str, str] = {}
-
-    @property
-    def hash(self) -> str:
-        return short_hash_of(canonical({"version": RECIPE_VERSION, "parts": self.parts}))
-
-    @property
-    def short(self) -> dict[str, str]:
-        """Return the parts as a lock stores them."""
-        return {name: value[:PART] for name, value in self.parts.items()}
-
-    def as_in(self, parts: Mapping[str, str]) -> "Recipe":
-        """Return the recipe without what an older lock's `parts` lack.
-
-        That is the items' expression, the outputs of a used flow and the results they show, what
-        the items of other steps are, and the models and providers of judges. What is passed to a
-        used flow counts by its value there.
-        """
-        if self.older:
-            then = {name: v for name, v in self.older.items() if parts.get(name) == v[:PART]}
-            return self.now.joined(then).as_in(parts)
-        if self.parts.keys() <= parts.keys():
-            return self
-        own = {
-            name: value
-            for name, value in self.parts.items()
-            if name in parts or not (name in _NEWER or _is_newer(name))
-        }
-        if len(own) == len(self.parts):
-            return self
-        return msgspec.structs.replace(self, parts=own)
-
-    @property
-    def now(self) -> "Recipe":
-        """The recipe as new locks have it."""
-        return msgspec.structs.replace(self, older={}) if self.older else self
-
-    def joined(self, parts: Mapping[str, str]) -> "Recipe":
-        """Return the recipe with the parts that the templates read."""
-        if not parts:
-            return self
-        return msgspec.structs.replace(self, parts={**self.parts, **parts})
 
 
 class SharedRecipe(NamedTuple):
@@ -287,9 +226,9 @@ class Recipes:
             checked = self._plan.checked
             child = checked.children.get(step)
             if child is not None and self._steps[step].repeat is not None:
-                parts["use"] = sha256_of_json(passed.written_in(child))
+                parts["use"] = sha256_of_json(recipe_parts.written_in(child))
             elif child is not None:
-                parts[passed.OUTPUTS] = sha256_of_json(passed.outputs_in(child))
+                parts[OUTPUTS] = sha256_of_json(recipe_parts.outputs_in(child))
             inputs = checked.uses[step].inputs
             parts |= {f"input {name}": self.given[name] for name in inputs if name in self.given}
             self._own[step] = parts
@@ -306,7 +245,7 @@ class Recipes:
             if is_fan_out(self._steps[name]):
                 if name not in self._items_of:
                     self._items_of[name] = sha256_of_json(_hidden(self._plan.instances[name]))
-                found[f"steps.{name}{_ITEMS}"] = self._items_of[name]
+                found[f"steps.{name}{ITEMS}"] = self._items_of[name]
         return found
 
     def _names(
@@ -321,7 +260,7 @@ class Recipes:
             return {"key": sha256_of_json(None)}
         if is_late:
             written = sha256_of_json(self._loop(instance.step))
-            return {"key": sha256_of_json(instance.key), passed.LOOP: written}
+            return {"key": sha256_of_json(instance.key), LOOP: written}
         names, key = instance.own_names, instance.key
         found = {name: sha256_of_json(names[name]) for name in names if name in used}
         is_chained = instance.step in self._plan.checked.chains
@@ -423,7 +362,7 @@ def _judge_parts(flow: Flow, step: str) -> dict[str, str]:
     for name in {judge.model or of_step for judge in judges_of(own)} - {""}:
         is_template = "{" in name
         asked = {one: _asked(flow, one) for one in (flow.models if is_template else (name,))}
-        found[_JUDGE_MODEL + name] = sha256_of(encode_json(asked if is_template else asked[name]))
+        found[JUDGE_MODEL + name] = sha256_of(encode_json(asked if is_template else asked[name]))
         aliases = [flow.models.get(one) for one in (*asked, name)]
         default = flow.defaults.provider or POE
         providers |= {(alias.provider if alias else None) or default for alias in aliases}
@@ -442,11 +381,6 @@ def is_called(step: Step) -> bool:
     """Whether a step runs a command, or functions judge its text, or models one it renders."""
     is_judged = step.kind == "render" and bool(judges_of(step))
     return step.kind == "command" or is_judged or any(one.call for one in step.expect)
-
-
-def _is_newer(part: str) -> bool:
-    """Whether older locks lack a part that is named for what it is of."""
-    return part.startswith(_JUDGE_MODEL) or (part.startswith("steps.") and part.endswith(_ITEMS))
 
 
 def _hidden(instances: Sequence[StepInstance]) -> list[Json]:

@@ -17,7 +17,7 @@ from poeflow.engine.lock_entries import (
     moved_text,
     old_digest_of,
 )
-from poeflow.engine.recipe import Recipe
+from poeflow.engine.recipe_parts import Recipe
 from poeflow.engine.results import UNJUDGED, InstanceOutcome, Status, StepResult
 from poeflow.events import Purpose
 from poeflow.flowfile.model import Expectation

@@ -12,7 +12,7 @@ from poeflow.answers.parse import of_file, read
 from poeflow.answers.schemas import Schema
 from poeflow.digest import sha256_of, sha256_of_json, short_hash
 from poeflow.engine.lock_update import LockUpdate
-from poeflow.engine.recipe import Recipe
+from poeflow.engine.recipe_parts import Recipe
 from poeflow.errors import UsageError
 from poeflow.flowfile.model import Output
 from poeflow.operations.check import Checkup, checked_again

@@ -130,7 +130,7 @@ def test_a_new_answer_takes_the_place_of_turns_that_were_altered(bench, scripted
 def test_calls_of_tools_are_compared(bench):
     """They are all there is of some answers, and no text tells of them."""
     from poeflow.engine.lock_entries import agrees, entry_of
-    from poeflow.engine.recipe import Recipe
+    from poeflow.engine.recipe_parts import Recipe
     from poeflow.engine.results import StepResult
 
     made = StepResult(text="", source="asked", tool_calls=({"id": "1"},))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from poeflow.engine.recipe import Recipe
+from poeflow.engine.recipe_parts import Recipe
 
 FLOW = """\
 poeflow: 1

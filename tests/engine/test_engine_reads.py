@@ -6,7 +6,7 @@ import sys
 import duckdb
 import pytest
 
-from poeflow.engine.recipe import Recipe
+from poeflow.engine.recipe_parts import Recipe
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\nsteps:\n"
 FRESH = ("fresh", ())

@@ -6,7 +6,7 @@ import msgspec
 
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.lock_entries import LockProof, carried_digest
-from poeflow.engine.passed import is_tied, passed_inputs, results_within
+from poeflow.engine.recipe_parts import is_tied, passed_inputs, results_within
 from poeflow.engine.results import InstanceOutcome
 from poeflow.engine.step_state import StepUnderWay
 from poeflow.errors import PoeflowError

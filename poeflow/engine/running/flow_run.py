@@ -9,8 +9,8 @@ from poeflow.engine.asking.request import NotHere, ToBeAsked
 from poeflow.engine.asking.turns import FlowTurns
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.instance_runner import InstanceRunner
-from poeflow.engine.passed import passed_inputs
 from poeflow.engine.recipe import read_parts
+from poeflow.engine.recipe_parts import passed_inputs
 from poeflow.engine.results import (
     InstanceOutcome,
     NoResult,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from poeflow.engine.recipe import JUDGE_PROVIDER
+from poeflow.engine.recipe_parts import JUDGE_PROVIDER
 from poeflow.flowfile.model import Flow
 from poeflow.flowfile.step_settings import model_of, settings_of
 from poeflow.flowfile.yaml_tree import KeyPath

@@ -1,4 +1,4 @@
-"""What the recipes of used flows are made of: the texts of these, and what is passed to them.
+"""What a recipe is: parts by name, and what those for the flows that a step uses are made of.
 
 What comes from a step counts as what decides it, not by its value: so the lock proves the steps of
 a used flow where the answer that is passed to it is not stored.
@@ -7,11 +7,13 @@ a used flow where the answer that is passed to it is not stored.
 from collections.abc import Mapping
 from typing import Final
 
-from poeflow.digest import Json, encode_json, sha256_of_json
+import msgspec
+
+from poeflow.digest import Json, canonical, encode_json, sha256_of_json, short_hash_of
 from poeflow.flowfile.inputs import default_order
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.checked import Checked, last_steps
-from poeflow.store.lock.entries import LockEntry
+from poeflow.store.lock.entries import PART, LockEntry
 
 OUTPUTS: Final = "outputs"
 """The part for the outputs that a used flow declares."""
@@ -22,6 +24,73 @@ LOOP: Final = "for_each"
 _INPUTS: Final = lazy_pattern(r"\binputs\b")
 _READS: Final = lazy_pattern(r"\b(?:file|read|glob|include|import|from|extends)\b")
 """In the outputs of a used flow: they may show what is in files."""
+RECIPE_VERSION: Final = 1
+SERVER: Final = "server"
+JUDGE_MODEL: Final = "judge model "
+"""Begins the names of parts: what a judge is asked with, by its model as it is written."""
+JUDGE_PROVIDER: Final = "judge model's provider"
+"""The part for the providers of the models that judge a step."""
+ITEMS: Final = " items"
+"""Ends the names of parts: what the items of another step are."""
+_NEWER: Final = frozenset({LOOP, JUDGE_PROVIDER, OUTPUTS, RESULTS})
+"""Parts that older locks lack, besides those named for what they are of."""
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True):
+    """All that decides the result of an instance, in parts.
+
+    `parts` are full hashes by the name of the part: `prompt`, `input topic`, `file //a.md`.
+    `server` is the address of the server, empty if it is the provider's own. `model` is the model
+    to ask, and `because` names the steps whose results are used. `older` are the parts that count
+    otherwise in older locks, as they do there.
+    """
+
+    parts: Mapping[str, str]
+    server: str = ""
+    model: str = ""
+    because: tuple[str, ...] = ()
+    older: Mapping[str, str] = {}
+
+    @property
+    def hash(self) -> str:
+        return short_hash_of(canonical({"version": RECIPE_VERSION, "parts": self.parts}))
+
+    @property
+    def short(self) -> dict[str, str]:
+        """Return the parts as a lock stores them."""
+        return {name: value[:PART] for name, value in self.parts.items()}
+
+    def as_in(self, parts: Mapping[str, str]) -> "Recipe":
+        """Return the recipe without what an older lock's `parts` lack.
+
+        That is the items' expression, the outputs of a used flow and the results they show, what
+        the items of other steps are, and the models and providers of judges. What is passed to a
+        used flow counts by its value there.
+        """
+        if self.older:
+            then = {name: v for name, v in self.older.items() if parts.get(name) == v[:PART]}
+            return self.now.joined(then).as_in(parts)
+        if self.parts.keys() <= parts.keys():
+            return self
+        own = {
+            name: value
+            for name, value in self.parts.items()
+            if name in parts or not (name in _NEWER or _is_newer(name))
+        }
+        if len(own) == len(self.parts):
+            return self
+        return msgspec.structs.replace(self, parts=own)
+
+    @property
+    def now(self) -> "Recipe":
+        """The recipe as new locks have it."""
+        return msgspec.structs.replace(self, older={}) if self.older else self
+
+    def joined(self, parts: Mapping[str, str]) -> "Recipe":
+        """Return the recipe with the parts that the templates read."""
+        if not parts:
+            return self
+        return msgspec.structs.replace(self, parts={**self.parts, **parts})
 
 
 def written_in(checked: Checked) -> Json:
@@ -91,3 +160,8 @@ def shows_more(checked: Checked) -> bool:
 def is_tied(entry: LockEntry) -> bool:
     """Whether an entry of a step that uses a flow says of which results its outputs are made."""
     return entry.status == "skipped" or RESULTS in entry.parts
+
+
+def _is_newer(part: str) -> bool:
+    """Whether older locks lack a part that is named for what it is of."""
+    return part.startswith(JUDGE_MODEL) or (part.startswith("steps.") and part.endswith(ITEMS))
