@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -19,8 +19,8 @@ from poeflow.digest import (
     short_hashes,
 )
 from poeflow.engine.asking.context import RunContext
+from poeflow.engine.asking.programs import ENVIRON
 from poeflow.engine.asking.request import messages_by_hash, messages_in
-from poeflow.engine.asking.step_commands import changed_variables
 from poeflow.engine.recipe_parts import SERVER, Recipe
 from poeflow.engine.results import StepResult
 from poeflow.flowfile.loops import carry_of, continues_itself
@@ -425,3 +425,27 @@ def proofs_of_turns(
             return None
         found[name] = proof
     return found
+
+
+def changed_variables(
+    context: RunContext, names: Sequence[str], entry: LockEntry
+) -> tuple[str, ...]:
+    """Return which variables had another value when the stored output of an entry was made.
+
+    The lock does not know them: where the output is not stored, or another key hashed them, none.
+    """
+    if not names or entry.request is None:
+        return ()
+    stored = context.answers.locked(entry.request)
+    then = None if stored is None else stored[1].answer.get(ENVIRON)
+    if not isinstance(then, dict) or not then:
+        return ()
+    now = context.hashed(names)
+    return tuple(name for name in names if _differ(then.get(name), now.get(name)))
+
+
+def _differ(then: Json, now: str | None) -> bool:
+    """Whether two keyed hashes, both known and by the same key, are of different values."""
+    if not isinstance(then, str) or now is None or then == now:
+        return False
+    return then.partition(":")[0] == now.partition(":")[0]

@@ -1,4 +1,4 @@
-"""The recipe of an instance: hashes of all that decides its request.
+"""Makes the recipe of an instance: hashes of all that decides its request.
 
 Equal recipes give equal requests. A recipe needs no answer, so even a fresh clone knows what is
 current.
@@ -17,7 +17,6 @@ from poeflow.digest import (
     sha256_of_json,
     sha256_of_key,
 )
-from poeflow.engine import recipe_parts
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.engine.recipe_parts import (
     ITEMS,
@@ -27,6 +26,8 @@ from poeflow.engine.recipe_parts import (
     OUTPUTS,
     SERVER,
     Recipe,
+    outputs_in,
+    written_in,
 )
 from poeflow.flowfile.key_marks import decisions
 from poeflow.flowfile.loops import ITEM_NAMES, carry_of, continues_itself, is_fan_out, is_fold
@@ -226,9 +227,9 @@ class Recipes:
             checked = self._plan.checked
             child = checked.children.get(step)
             if child is not None and self._steps[step].repeat is not None:
-                parts["use"] = sha256_of_json(recipe_parts.written_in(child))
+                parts["use"] = sha256_of_json(written_in(child))
             elif child is not None:
-                parts[OUTPUTS] = sha256_of_json(recipe_parts.outputs_in(child))
+                parts[OUTPUTS] = sha256_of_json(outputs_in(child))
             inputs = checked.uses[step].inputs
             parts |= {f"input {name}": self.given[name] for name in inputs if name in self.given}
             self._own[step] = parts

@@ -38,6 +38,8 @@ _ALWAYS: Final = ("PATH", "SYSTEMROOT", "PATHEXT")
 _PIECE: Final = 64 * 1024
 _LONGEST: Final = 200
 _IS_WINDOWS: Final = sys.platform == "win32"
+ENVIRON: Final = "poeflow_environ"
+"""The key of a stored output for the keyed hashes of the variables that it was made with."""
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,5 @@
 """Makes the commands of steps, has them run, and stores their outputs as answers are stored."""
 
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -10,7 +9,7 @@ from poeflow.client.answers import Completion
 from poeflow.digest import Json, canonical
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import AttachmentReader
-from poeflow.engine.asking.programs import Command, CommandRunner
+from poeflow.engine.asking.programs import ENVIRON, Command, CommandRunner
 from poeflow.errors import StepError
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.planning.plan import Plan
@@ -21,8 +20,6 @@ from poeflow.store.lock.entries import LockEntry
 from poeflow.templates.reader import Reads
 from poeflow.templates.render import Values
 
-_ENVIRON: Final = "poeflow_environ"
-"""The key of a stored output for the keyed hashes of the variables that it was made with."""
 _BROKEN: Final = "\ufffd"
 
 
@@ -145,7 +142,7 @@ class Commands:
         fingerprint = command.fingerprint
         answer = _as_answer(text)
         if command.environ:
-            answer[_ENVIRON] = dict(command.environ)
+            answer[ENVIRON] = dict(command.environ)
         await self._context.answers.store(fingerprint, answer, request=identity)
         return CommandOutput(text=text, fingerprint=fingerprint, warnings=tuple(warnings))
 
@@ -177,27 +174,3 @@ def _as_answer(text: str) -> dict[str, Json]:
     """Return an output in the shape in which answers are stored."""
     message: dict[str, Json] = {"role": "assistant", "content": text}
     return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
-
-
-def changed_variables(
-    context: RunContext, names: Sequence[str], entry: LockEntry
-) -> tuple[str, ...]:
-    """Return which variables had another value when the stored output of an entry was made.
-
-    The lock does not know them: where the output is not stored, or another key hashed them, none.
-    """
-    if not names or entry.request is None:
-        return ()
-    stored = context.answers.locked(entry.request)
-    then = None if stored is None else stored[1].answer.get(_ENVIRON)
-    if not isinstance(then, dict) or not then:
-        return ()
-    now = context.hashed(names)
-    return tuple(name for name in names if _differ(then.get(name), now.get(name)))
-
-
-def _differ(then: Json, now: str | None) -> bool:
-    """Whether two keyed hashes, both known and by the same key, are of different values."""
-    if not isinstance(then, str) or now is None or then == now:
-        return False
-    return then.partition(":")[0] == now.partition(":")[0]
