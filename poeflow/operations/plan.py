@@ -1,29 +1,27 @@
 """Plans a checked flow by the options of a command, and selects the instances to run."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from poeflow.errors import InvalidFlowError, UsageError
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import is_fan_out
-from poeflow.flowfile.model import Flow, ModelAlias, Step
+from poeflow.flowfile.model import Flow, ModelAlias
 from poeflow.flowfile.patterns import one_of
 from poeflow.flowfile.project_settings import least
 from poeflow.flowfile.rules import model_fault
-from poeflow.flowfile.step_settings import samples_of
 from poeflow.operations.check import Checkup
 from poeflow.operations.recording import failed_instances
 from poeflow.operations.run_options import RunOptions, user_config, warn_once
 from poeflow.operations.secret_inputs import secret_inputs
 from poeflow.planning.bot_checks import bot_problems
-from poeflow.planning.checked import Checked
+from poeflow.planning.checked import Checked, check_steps, with_needs
 from poeflow.planning.plan import Plan, Planner
 from poeflow.planning.run_inputs import GivenInputs, inputs_of
 from poeflow.planning.selection import Selection, check_glob, check_keys
 from poeflow.problems import Problem, errors_only
 from poeflow.project.project import Project
-from poeflow.records import key_of, outer_step, path_of, step_of, whole_instance, wholes_of
 from poeflow.store.workspace import Workspace
 from poeflow.templates.sites import Texts, has_template
 
@@ -179,58 +177,3 @@ def _is_loop(plan: Plan, step: str) -> bool:
 def _is_known(plan: Plan, step: str) -> bool:
     """Whether the instances of a step are known before a run."""
     return step in plan.instances if _is_loop(plan, step) else step not in plan.checked.children
-
-
-def check_steps(checked: Checked, selected: Collection[str]) -> None:
-    """Raise `UsageError` if a selected one is in no step of the flow or of those it uses."""
-    for one in selected:
-        flow: Checked | None = checked
-        spec: Step | None = None
-        for step in path_of(one):
-            if flow is None and "[" in one:
-                break  # a key that looks like a part of an id
-            if flow is None:
-                raise UsageError(
-                    f"there is no {one}", hint="only a step that uses a flow has steps"
-                )
-            if step not in flow.order:
-                message = f'there is no step "{step}" in {flow.file.name}'
-                raise UsageError(message, hint=one_of(step, flow.order))
-            spec = flow.file.flow.steps[step]
-            flow = flow.children.get(step)
-        _check_number(one, spec)
-
-
-def _check_number(selected: str, step: Step | None) -> None:
-    """Raise `UsageError` if a selected sample or turn of a step is none that it can have."""
-    whole = whole_instance(selected)
-    if step is None or whole == selected:
-        return
-    most = step.repeat.max if step.repeat is not None else samples_of(step).count
-    number = int(selected[len(whole) + 1 :])
-    if not 0 < number <= most or most == 1:
-        hint = f"it has 1 to {most}" if most > 1 else f"name it without a number: {whole}"
-        raise UsageError(f"{whole} has no number {number}", hint=hint)
-
-
-def with_needs(checked: Checked, selected: Collection[str]) -> frozenset[str]:
-    """Return the selected ones with all they need; a chained instance needs one of its source."""
-    found = set(selected)
-    waiting = list(selected)
-    while waiting:
-        one = waiting.pop()
-        step = outer_step(one)
-        for need in checked.edges[step]:
-            is_source = checked.chains.get(step) == need
-            key = _outer_key(one) if is_source else None
-            name = need if key is None else f"{need}[{key}]"
-            if name not in found:
-                found.add(name)
-                waiting.append(name)
-    return frozenset(found)
-
-
-def _outer_key(instance: str) -> str | None:
-    """Return the key of an instance, or of the instance of the outer flow it is part of."""
-    step = outer_step(instance)
-    return next((key_of(one) for one in wholes_of(instance) if step_of(one) == step), None)
