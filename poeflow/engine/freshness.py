@@ -27,7 +27,7 @@ from poeflow.planning.instances import StepInstance, own_items
 from poeflow.planning.plan import Plan
 from poeflow.project.output_files import EDITED, Look
 from poeflow.project.output_paths import older_paths
-from poeflow.store.lock.entries import LockEntry
+from poeflow.store.lock.entries import LockEntry, reads_in
 from poeflow.templates.reader import Reads
 
 
@@ -426,14 +426,14 @@ class Freshness:
 
         Also for the results within, of which an entry has the beginning of the hash.
         """
-        read = self._recipes.reread(lock_entries.reads_in(entry))
+        read = self._recipes.reread(reads_in(entry))
         within = self._results_within.get(instance.id, entry.parts.get(RESULTS))
         return read if within is None else {**read, RESULTS: within}
 
     def reread(self, instance: StepInstance) -> dict[str, str]:
         """Return the parts for the files that the templates of an instance read last, as now."""
         entry = self.entry(instance)
-        return {} if entry is None else self._recipes.reread(lock_entries.reads_in(entry))
+        return {} if entry is None else self._recipes.reread(reads_in(entry))
 
     def note_results(self, instance: StepInstance, within: str | None) -> None:
         """Note the hash of the results that the flow of an instance has now, None if not known."""

@@ -1,6 +1,5 @@
 """Results of instances as entries of the lock, made of hashes, and what an entry proves."""
 
-import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
@@ -30,7 +29,7 @@ from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
 from poeflow.project.output_files import EDITED, Look
-from poeflow.store.lock.entries import PART, Before, LockEntry, with_path
+from poeflow.store.lock.entries import PART, Before, LockEntry, reads_in, with_path
 from poeflow.templates.scopes import VERDICT_ATTRIBUTES
 
 _EXTRAS: Final = ("reasoning", "usage")
@@ -345,16 +344,6 @@ def best_proof(
             if found is not None:
                 return found
     return None
-
-
-def reads_in(entry: LockEntry) -> tuple[str, ...]:
-    """Return the parts of an entry for what its templates, or its command, read."""
-    return _reads_among(tuple(entry.parts))
-
-
-@functools.lru_cache(maxsize=256)  # the instances of a loop mostly have parts of the same names
-def _reads_among(parts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in parts if name.startswith(("file ", "glob ", "reads ")))
 
 
 def differences(recipe: Recipe, entry: LockEntry) -> tuple[str, ...]:

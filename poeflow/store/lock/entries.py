@@ -148,3 +148,13 @@ def with_path(entry: LockEntry, then: str, now: str) -> LockEntry:
     """Return an entry whose file at `then` is at `now`."""
     outputs = {now if path == then else path: one for path, one in entry.outputs.items()}
     return msgspec.structs.replace(entry, outputs=outputs)
+
+
+def reads_in(entry: LockEntry) -> tuple[str, ...]:
+    """Return the parts of an entry for what its templates, or its command, read."""
+    return _reads_among(tuple(entry.parts))
+
+
+@functools.lru_cache(maxsize=256)  # the instances of a loop mostly have parts of the same names
+def _reads_among(parts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in parts if name.startswith(("file ", "glob ", "reads ")))
