@@ -36,7 +36,7 @@ from poeflow.errors import (
     PoeflowError,
 )
 from poeflow.events import Source, Warned
-from poeflow.planning.plan import Planner
+from poeflow.planning.planner import Planner
 from poeflow.planning.selection import Selection
 from poeflow.records import InstanceStatus, wholes_of
 from poeflow.store.lock.entries import served_otherwise

@@ -17,7 +17,8 @@ from poeflow.operations.run_options import RunOptions, user_config, warn_once
 from poeflow.operations.secret_inputs import secret_inputs
 from poeflow.planning.bot_checks import bot_problems
 from poeflow.planning.checked import Checked, check_steps, with_needs
-from poeflow.planning.plan import Plan, Planner
+from poeflow.planning.plan import Plan
+from poeflow.planning.planner import Planner
 from poeflow.planning.run_inputs import GivenInputs, inputs_of
 from poeflow.planning.selection import Selection, check_glob, check_keys
 from poeflow.problems import Problem, errors_only

@@ -28,7 +28,8 @@ from poeflow.operations.run_options import RunOptions, check_trial, user_config
 from poeflow.operations.state import writable_workspace
 from poeflow.operations.status import survey_checked
 from poeflow.planning.instances import MAX_RUN
-from poeflow.planning.plan import Plan, Planner
+from poeflow.planning.plan import Plan
+from poeflow.planning.planner import Planner
 from poeflow.planning.selection import Selection
 from poeflow.records import outer_step
 from poeflow.settings import UserConfig

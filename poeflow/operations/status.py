@@ -30,7 +30,8 @@ from poeflow.operations.run_context import run_context
 from poeflow.operations.run_options import RunOptions, quiet_options, user_config
 from poeflow.operations.state import workspace_of
 from poeflow.planning.checked import Checked
-from poeflow.planning.plan import Plan, Planner
+from poeflow.planning.plan import Plan
+from poeflow.planning.planner import Planner
 from poeflow.project.project import Project
 from poeflow.records import InstanceState, InstanceStatus, path_of, step_of
 from poeflow.store.git import Git

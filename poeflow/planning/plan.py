@@ -1,41 +1,47 @@
-"""The plan of a flow: its steps in order, and their instances as far as they are known."""
+"""The plan of a flow: its steps in order, and their instances as far as they are known.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+An instance is prepared to run: its settings, its files and its output path are found.
+"""
+
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from poeflow.digest import Json
-from poeflow.errors import InvalidFlowError, PoeflowError, StepError
+from poeflow.errors import PoeflowError, StepError
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import InstanceCount, chained_to
-from poeflow.flowfile.model import Flow, Step
-from poeflow.flowfile.step_settings import DEFAULT_CONCURRENCY, is_asking
+from poeflow.flowfile.loops import InstanceCount, carry_of
+from poeflow.flowfile.model import Attachment, Flow, Step
+from poeflow.flowfile.rules import model_fault
+from poeflow.flowfile.step_settings import (
+    PlacedAttachment,
+    Settings,
+    attachment_lists,
+    attachment_source,
+    fallback_settings,
+    is_asking,
+    model_of,
+    saves_samples,
+    settings_of,
+    with_keys_of,
+)
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.planning.bot_checks import model_uses
-from poeflow.planning.checked import Checked
+from poeflow.planning.checked import Checked, flow_claims
 from poeflow.planning.instances import (
     FanOut,
     StepInstance,
     StepInstances,
-    TooManyInstancesError,
     instance_keys,
 )
-from poeflow.planning.preparation import Preparer
-from poeflow.planning.run_inputs import checked_inputs
-from poeflow.planning.schema_checks import with_forms
 from poeflow.planning.selection import Selection
-from poeflow.problems import MANY, Problem, limited
-from poeflow.project.output_paths import claim_of
-from poeflow.project.project import Project
-from poeflow.templates.render import Values
-from poeflow.templates.sites import Texts
-
-MakeTexts = Callable[[FlowFile], Texts]
-_EARLY: Final = ("if", "model", "attachments")
-_EARLY_OUTPUTS: Final = (("output", "save"), ("output", "media"))
-"""The keys of a step whose texts are rendered before an instance can run."""
-_LOOPS: Final = ("for_each", "matrix")
+from poeflow.problems import Problem
+from poeflow.project.attachment_files import AttachmentSource, Found, check_total, find
+from poeflow.project.output_paths import check_output_path, claim_of
+from poeflow.project.project import FileProblem, Project
+from poeflow.templates.reader import Reads
+from poeflow.templates.render import TemplateError, Values
+from poeflow.templates.sites import Texts, as_text
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +55,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     checked: Checked
     texts: Texts
     fan_out: FanOut
-    preparer: Preparer
+    preparer: "Preparer"
     inputs: Mapping[str, Json]
     instances: Mapping[str, StepInstances]
     concurrency: int
@@ -101,7 +107,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def targets(self) -> frozenset[str]:
         """Return the project paths that are known to be written, also by used flows."""
-        return frozenset(target for _, _, target in _targets(self))
+        return frozenset(target for _, _, target in targets_of(self))
 
     def largest_loop(self, selection: Selection) -> int:
         """Return how many selected instances the largest loop has that asks a model."""
@@ -137,245 +143,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return instance if problems else ready
 
 
-class Planner:
-    """Makes plans of flows and of those they use.
-
-    `make_texts` returns the texts of a flow; `max_instances` limits the instances of a plan. Of
-    steps whose instances differ only those that `selection` covers are made ready.
-    """
-
-    def __init__(
-        self,
-        project: Project,
-        make_texts: MakeTexts,
-        *,
-        max_instances: int | None = None,
-        selection: "Selection | None" = None,
-    ) -> None:
-        self._selection = selection or Selection()
-        self._project = project
-        self._make_texts = make_texts
-        self._max_instances = max_instances
-
-    def plan(
-        self,
-        checked: Checked,
-        inputs: Mapping[str, Json],
-        *,
-        concurrency: int | None = None,
-        instance_count: InstanceCount | None = None,
-        prefix: str = "",
-    ) -> Plan:
-        """Find instances, models and attachments.
-
-        The smaller of two limits on concurrency applies. A used flow shares the `instance_count`
-        of its user and has a `prefix` before the names of its steps. Raises `InvalidFlowError`
-        with every problem found.
-        """
-        texts = self._make_texts(checked.file)
-        checked = with_forms(self._project, checked, texts, inputs)
-        instance_count = instance_count or InstanceCount(self._max_instances)
-        plan = Plan(
-            checked=checked,
-            texts=texts,
-            fan_out=FanOut(
-                self._project, checked.file, texts, instance_count=instance_count, prefix=prefix
-            ),
-            preparer=Preparer(self._project, checked, texts),
-            inputs=inputs,
-            instances={},
-            concurrency=_concurrency(checked.file, concurrency),
-            instance_count=instance_count,
-        )
-        problems: list[Problem] = []
-        children = dict(self._children(plan, problems, prefix=prefix))
-        instances = dict(_instances(plan, problems, self._selection))
-        whole = msgspec.structs.replace(plan, instances=instances, children=children)
-        problems += _shared_target_problems(whole)
-        if problems:
-            raise InvalidFlowError(limited(problems))
-        return whole
-
-    def _children(
-        self, plan: Plan, problems: list[Problem], *, prefix: str
-    ) -> Iterator[tuple[str, Plan]]:
-        """Plan the used flows whose inputs are known, to report their problems early."""
-        for name, child in plan.checked.children.items():
-            if len(problems) >= MANY:
-                return
-            step = plan.file.flow.steps[name]
-            own: KeyPath = ("steps", name, "with")
-            late = plan.checked.late | plan.checked.varying
-            if any(path[: len(own)] == own for path in late):
-                continue
-            try:
-                values = plan.early_values()
-                given = plan.texts.value(own, dict(step.with_ or {}), values)
-                inputs = self.arguments(plan, name, given)
-                within = f"{prefix}{name}/"
-                yield (
-                    name,
-                    self.plan(child, inputs, instance_count=plan.instance_count, prefix=within),
-                )
-            except InvalidFlowError as error:
-                problems += error.problems
-            except PoeflowError as error:
-                problems.append(plan.preparer.problem(own, error))
-
-    def arguments(self, plan: Plan, name: str, given: Json) -> dict[str, Json]:
-        """Return the inputs of the flow that the step `name` uses. Raises `InvalidFlowError`."""
-        child = plan.checked.children[name].file
-        values = given if isinstance(given, dict) else {}
-        inputs, own_problems = checked_inputs(child.flow, self._anchored(plan, name, values), {})
-        if own_problems:
-            place = plan.file.document.place(("steps", name, "with"))
-            raise InvalidFlowError(
-                tuple(Problem(place, problem.message, problem.hint) for problem in own_problems)
-            )
-        return inputs
-
-    def early_arguments(self, plan: Plan, name: str, values: Values) -> dict[str, Json]:
-        """Return the same without those that come from a step, as far as `values` are enough.
-
-        Raises `PoeflowError`.
-        """
-        child, step = plan.checked.children[name], plan.steps[name]
-        given = {
-            key: plan.texts.value(("steps", name, "with", key), one, values)
-            for key, one in (step.with_ or {}).items()
-            if key not in child.derived
-        }
-        known, problems = checked_inputs(child.file.flow, self._anchored(plan, name, given), {})
-        if any(problem.name not in child.derived for problem in problems):
-            raise StepError(problems[0].message)
-        return {key: one for key, one in known.items() if key not in child.derived}
-
-    def _anchored(self, plan: Plan, name: str, values: Mapping[str, Json]) -> dict[str, Json]:
-        """Return the values passed to a used flow, with canonical paths for files.
-
-        A passed path is relative to the file that passes it, a default to the used flow.
-        """
-        child = plan.checked.children[name].file
-        anchored = dict(values)
-        for key, spec in child.flow.inputs.items():
-            value = values.get(key, spec.default)
-            if spec.type == "file" and isinstance(value, str):
-                relative_to = plan.file.path if key in values else child.path
-                anchored[key] = self._project.canonical(value, relative_to=relative_to)
-        return anchored
-
-
-def _concurrency(file: FlowFile, asked: int | None) -> int:
-    limits = [limit for limit in (file.flow.limits.concurrency, asked) if limit is not None]
-    return min(limits, default=DEFAULT_CONCURRENCY)
-
-
-def _instances(
-    plan: Plan, problems: list[Problem], selection: Selection
-) -> Iterator[tuple[str, StepInstances]]:
-    """Yield the instances of every step that are known before the run."""
-    known: dict[str, StepInstances] = {}
-    values, late, differing = plan.early_values(), _late_loops(plan.checked), _differing(plan)
-    for step in plan.order:
-        if len(problems) >= MANY:
-            return
-        source = chained_to(plan.file.flow, step)
-        try:
-            if source is not None and source in known:
-                known[step] = plan.fan_out.chained(step, known[source])
-            elif source is None and step not in late:
-                known[step] = plan.fan_out.instances(step, values)
-            else:
-                continue
-        except PoeflowError as error:
-            problems.append(plan.preparer.problem(("steps", step, "for_each"), error))
-            if isinstance(error, TooManyInstancesError):
-                return
-            continue
-        if step not in differing:
-            yield step, _ready_alike(plan, known[step], values, problems)
-        else:
-            covered = selection.positions(step, known[step].keys)
-            yield step, _ready_each(plan, known[step], covered, values, problems)
-
-
-def _ready_alike(
-    plan: Plan, found: StepInstances, values: Values, problems: list[Problem]
-) -> StepInstances:
-    """Return the instances of a step ready: what one of them needs is what all of them need."""
-    if not len(found):
-        return found
-    ready, own_problems = prepare(plan, found[0], {**values, **found[0].names})
-    problems += own_problems
-    return found.ready_as(_alike(ready))
-
-
-def _ready_each(
-    plan: Plan,
-    found: StepInstances,
-    covered: Sequence[int],
-    values: Values,
-    problems: list[Problem],
-) -> StepInstances:
-    """Return the instances of a step, those at the `covered` positions ready."""
-    own: dict[int, StepInstance] = {}
-    same: dict[tuple[object, ...], StepInstance] = {}
-    for at in covered:
-        instance = found[at]
-        ready, own_problems = prepare(plan, instance, {**values, **instance.names})
-        problems += own_problems
-        if len(problems) >= MANY:
-            break
-        ready = _alike(ready)
-        files = tuple(id(found) for one in ready.attached.values() for found in one)
-        paths = ready.save, ready.media
-        own[at] = same.setdefault((id(ready.settings), files, paths, ready.skip), ready)
-    return found.ready_each(own)
-
-
-def _alike(ready: StepInstance) -> StepInstance:
-    """Return what an instance has in common with others."""
-    return msgspec.structs.replace(ready, key=None, names={})
-
-
-def _differing(plan: Plan) -> frozenset[str | int]:
-    """Return the steps whose instances differ in what they need to be ready, such as a path."""
-    return frozenset(
-        path[1]
-        for path in plan.checked.varying - plan.checked.late
-        if path[:1] == ("steps",)
-        and (path[2] in _EARLY or path[2:4] in _EARLY_OUTPUTS or "attach" in path)
-    ) | frozenset(
-        path[1] for path in plan.checked.varying & plan.checked.named if path[0] == "steps"
-    )
-
-
-def _shared_target_problems(plan: Plan) -> Iterator[Problem]:
-    """Yield a problem for each instance that would write the file of another one."""
-    owners: dict[str, tuple[str, str]] = {}
-    for step, instance, target in _targets(plan):
-        owner, claimed = owners.setdefault(claim_of(target), (instance, target))
-        if owner != instance:
-            is_own = plan.file.flow.steps[step].kind != "flow"
-            path: KeyPath = ("steps", step, "output", "save") if is_own else ("steps", step, "use")
-            message = f"{owner} and {instance} would both write {target}"
-            hint = own_path_hint(is_used=not is_own, is_alike=claimed != target)
-            yield Problem(plan.file.document.place(path), message, hint)
-
-
-def own_path_hint(*, is_used: bool, is_alike: bool) -> str:
-    """Return how instances get files of their own; those of a used flow know no key of its user.
-
-    If their paths are only `is_alike`, a slug keeps them alike.
-    """
-    if is_alike:
-        more = "name the items apart" + ("" if is_used else ", or add {{ loop.index }} to the path")
-        return f"the paths differ only in case, which not every disk tells apart: {more}"
-    name = "an input of the flow that differs" if is_used else "{{ key | slug }}"
-    return f"give each a path of its own, with {name} in it"
-
-
-def _targets(plan: Plan) -> Iterator[tuple[str, str, str]]:
+def targets_of(plan: Plan) -> Iterator[tuple[str, str, str]]:
     """Yield step, instance and path for each file that is known to be written, also by used flows.
 
     Steps with a late `if` are left out: of two of them perhaps only one runs.
@@ -389,7 +157,19 @@ def _targets(plan: Plan) -> Iterator[tuple[str, str, str]]:
                 yield step, one.id, one.save
         child = plan.children.get(step)
         if child is not None:
-            yield from ((step, f"{step}/{name}", target) for _, name, target in _targets(child))
+            yield from ((step, f"{step}/{name}", target) for _, name, target in targets_of(child))
+
+
+def own_path_hint(*, is_used: bool, is_alike: bool) -> str:
+    """Return how instances get files of their own; those of a used flow know no key of its user.
+
+    If their paths are only `is_alike`, a slug keeps them alike.
+    """
+    if is_alike:
+        more = "name the items apart" + ("" if is_used else ", or add {{ loop.index }} to the path")
+        return f"the paths differ only in case, which not every disk tells apart: {more}"
+    name = "an input of the flow that differs" if is_used else "{{ key | slug }}"
+    return f"give each a path of its own, with {name} in it"
 
 
 def prepare(
@@ -418,10 +198,195 @@ def reason_to_skip(plan: Plan, step: str, values: Values) -> str:
     return "" if holds else f"{written.strip()} does not hold"
 
 
-def _late_loops(checked: Checked) -> frozenset[str | int]:
-    """Return the steps whose items come from another step."""
-    return frozenset(
-        path[1]
-        for path in checked.late
-        if path[:1] == ("steps",) and path[2] in _LOOPS and path[3:] != ("carry",)
-    )
+class Preparer:
+    """Prepares the instances of one flow; what they share is computed once."""
+
+    def __init__(self, project: Project, checked: Checked, texts: Texts) -> None:
+        self._project = project
+        self._checked = checked
+        self._file = checked.file
+        self._texts = texts
+        self._flows = flow_claims(checked)
+        self._settings: dict[tuple[str, str], Settings] = {}
+        self._found: dict[KeyPath, tuple[Found, ...]] = {}
+        self._targets: dict[KeyPath, str] = {}
+        self._named = sorted(checked.named, key=str)
+        self._seen: set[str] = set()
+        """The names of files that were there."""
+
+    def prepare(self, instance: StepInstance, values: Values) -> tuple[StepInstance, list[Problem]]:
+        """Return an instance that is ready to run, and the problems that keep it from that."""
+        step = instance.step
+        problems: list[Problem] = []
+        save: str | None = None
+        media: str | None = None
+        try:
+            save = self._early_target(step, "save", values)
+            media = self._early_target(step, "media", values)
+        except PoeflowError as error:
+            problems.append(self.problem(_output(step, "save"), error))
+        instance = msgspec.structs.replace(instance, is_ready=True, save=save, media=media)
+        problems += self._missing_files(("steps", step), values)
+        if self._file.flow.steps[step].kind != "model":
+            return instance, problems
+        settings: Settings | None = None
+        try:
+            settings = self._settings_of(step, values)
+        except PoeflowError as error:
+            problems.append(self.problem(("steps", step, "model"), error))
+        if settings is not None and settings.system is not None and settings.system[0] != "steps":
+            problems += self._missing_files(settings.system, values)
+        attached: dict[KeyPath, tuple[Found, ...]] = {}
+        for path, entries in attachment_lists(step, self._file.flow.steps[step]):
+            found, own_problems = self._search(path, entries, values)
+            attached[path] = found
+            problems += own_problems
+        return msgspec.structs.replace(instance, settings=settings, attached=attached), problems
+
+    def target(self, step: str, key: str, values: Values) -> str:
+        """Return the project path of `save` or `media` (the `key`) in a step's `output`.
+
+        Raises `PoeflowError`.
+        """
+        path = _output(step, key)
+        known = self._targets.get(path)
+        if known is None:
+            written = self._texts.path(path, values)
+            known = self._project.canonical(written, relative_to=self._file.path)
+            check_output_path(known)
+            if claim_of(known) in self._flows:
+                raise FileProblem(f"{known} is a flow that is run", hint="save to another file")
+            if path not in self._checked.varying and path not in self._checked.late:
+                self._targets[path] = known
+        return known
+
+    def _early_target(self, step: str, key: str, values: Values) -> str | None:
+        """Return a target, None if the step has none or its path depends on a step."""
+        output = self._file.flow.steps[step].output
+        written = output.save if key == "save" else output.media
+        if written is None or _output(step, key) in self._checked.late:
+            return None
+        if key == "save" and saves_samples(self._file.flow.steps[step]):
+            self.target(step, key, {**values, "sample": 1})
+            return None
+        return self.target(step, key, values)
+
+    def _missing_files(self, owner: KeyPath, values: Values) -> Iterator[Problem]:
+        """Yield a problem for each text below `owner` whose file, by its template, is missing."""
+        for path in self._named:
+            if path[: len(owner)] != owner:
+                continue
+            try:
+                name = self._texts.file_name(path, values)
+                if name not in self._seen:
+                    canonical = self._project.canonical(name, relative_to=self._file.path)
+                    self._project.size_of(canonical)
+                    self._seen.add(name)
+            except PoeflowError as error:
+                yield self.problem(path, error)
+
+    def fallbacks(self, step: str, settings: Settings, values: Values) -> Iterator[Settings]:
+        """Yield the settings of the fallback models of a step."""
+        for named in settings.fallback:
+            found = fallback_settings(self._file.flow, step, named, settings)
+            yield self._rendered(found, named, values)
+
+    def carried(self, step: str, values: Values, reads: Reads) -> Json:
+        """Return what an instance takes from the one before it, whose result is `previous`.
+
+        None if its loop carries nothing. `reads` collects what is read. Raises `TemplateError`.
+        """
+        if carry_of(self._file.flow.steps[step]) is None:
+            return None
+        with self._texts.reader.recording(reads):
+            return self._texts.expression(("steps", step, "for_each", "carry"), values)
+
+    def problem(self, path: KeyPath, error: PoeflowError) -> Problem:
+        """Return an error as a problem of the flow file; a template error has its own place."""
+        if isinstance(error, TemplateError):
+            return Problem(error.place, error.reason, error.hint)
+        return Problem(self._file.document.place(path), error.message, error.hint)
+
+    def _settings_of(self, step: str, values: Values) -> Settings:
+        model = model_of(self._file.flow, step)
+        if model is None:
+            raise AssertionError("check finds steps without a model")
+        named = as_text(self._texts.value(model.path, model.value, values), "model")
+        known = self._settings.get((step, named))
+        if known is None:
+            self._check_alias(step, named, written=model.value)
+            known = settings_of(self._file.flow, step, named=named)
+            known = self._settings[step, named] = self._rendered(known, named, values)
+        return known
+
+    def _check_alias(self, step: str, named: str, *, written: Json) -> None:
+        """Raise `StepError` if an alias says how answers are read, and a template named it."""
+        flow, node = self._file.flow, self._file.document.node(("steps", step))
+        alias = flow.models.get(named)
+        if alias is None or node is None or named == written:
+            return
+        own = flow.steps[step]
+        whole = with_keys_of(alias, own, node)
+        key = "tools" if whole.tools != own.tools else "output" if whole != own else ""
+        if key:
+            message = f'the alias "{named}" has {key}, which is known too late for this step'
+            hint = f"name the alias itself in model:, or give the step {key}: of its own"
+            raise StepError(message, hint=hint)
+
+    def _rendered(self, settings: Settings, named: str, values: Values) -> Settings:
+        rendered = self._texts.value(("models", named, "model"), settings.model, values)
+        model = as_text(rendered, "model")
+        reason = model_fault(model)
+        if reason:
+            raise StepError(reason, hint="check what the template of model: gives")
+        return msgspec.structs.replace(settings, model=model)
+
+    def _search(
+        self, path: KeyPath, entries: list[PlacedAttachment], values: Values
+    ) -> tuple[tuple[Found, ...], list[Problem]]:
+        found: list[Found] = []
+        problems: list[Problem] = []
+        for own, entry in entries:
+            try:
+                found += self._files(own, entry, values)
+            except PoeflowError as error:
+                problems.append(self.problem(own, error))
+        try:
+            check_total(tuple(found))
+        except PoeflowError as error:
+            problems.append(self.problem(path, error))
+        return tuple(found), problems
+
+    def _files(self, path: KeyPath, entry: str | Attachment, values: Values) -> tuple[Found, ...]:
+        """Return the files of an entry; those that a step makes are known once it has run."""
+        if isinstance(entry, Attachment) and entry.from_ is not None:
+            return ()
+        known = self._found.get(path)
+        if known is not None:
+            return known
+        found = find(self._project, self._source(path, entry, values), relative_to=self._file.path)
+        keys = (path, *((*path, key) for key in ("path", "url", "name")))
+        if not self._checked.varying.intersection(keys):
+            self._found[path] = found
+        return found
+
+    def _source(self, path: KeyPath, entry: str | Attachment, values: Values) -> AttachmentSource:
+        if isinstance(entry, str):
+            return AttachmentSource(path=as_text(self._texts.value(path, entry, values), "path"))
+
+        def rendered(key: str, written: str | None) -> str | None:
+            if written is None:
+                return None
+            return as_text(self._texts.value((*path, key), written, values), key)
+
+        return attachment_source(
+            entry,
+            path=rendered("path", entry.path),
+            url=rendered("url", entry.url),
+            name=rendered("name", entry.name),
+        )
+
+
+def _output(step: str, key: str) -> KeyPath:
+    """Return the place of a key in a step's `output`."""
+    return ("steps", step, "output", key)

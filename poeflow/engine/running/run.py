@@ -23,7 +23,8 @@ from poeflow.engine.statuses import gone_statuses, unmade_words
 from poeflow.errors import PoeflowError, UsageError, first_error, most_serious
 from poeflow.events import RunFinished, RunStarted, Warned, ignore
 from poeflow.flowfile.loops import is_fan_out
-from poeflow.planning.plan import Plan, Planner
+from poeflow.planning.plan import Plan
+from poeflow.planning.planner import Planner
 from poeflow.planning.selection import check_glob
 from poeflow.records import InstanceStatus, key_of, outer_step, wholes_of
 
