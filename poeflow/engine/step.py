@@ -21,7 +21,7 @@ from poeflow.engine.asking.conversation import (
 )
 from poeflow.engine.asking.judges import Judges
 from poeflow.engine.asking.request import ModelRequest, ToBeAsked
-from poeflow.engine.asking.step_commands import Commands
+from poeflow.engine.step_commands import Commands
 from poeflow.engine.asking.turns import Turns, unread_warning
 from poeflow.engine.lock_entries import contradict
 from poeflow.engine.recipe import read_parts
