@@ -10,22 +10,23 @@ from poeflow.digest import Json
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.request import ToBeAsked
 from poeflow.engine.freshness import Freshness
-from poeflow.engine.lock_entries import LockProof, carried_digest
+from poeflow.engine.lock_entries import LockProof
 from poeflow.engine.results import InstanceOutcome, StepResult, Unknown
 from poeflow.engine.run_state import RunState
 from poeflow.engine.statuses import Statuses, why_it_stays
-from poeflow.engine.step_state import StepOutcome, StepUnderWay
+from poeflow.engine.step_state import StepOutcome, StepUnderWay, carried_digest
 from poeflow.engine.stored_results import StoredResults
 from poeflow.errors import PoeflowError, StepError, UsageError
 from poeflow.events import StepExpanded
 from poeflow.flowfile.loops import is_fan_out, is_fold
 from poeflow.planning.checked import last_steps, needed_steps, steps_of_outputs
-from poeflow.planning.instances import StepInstance, instance_keys, own_items
+from poeflow.planning.instances import StepInstance, instance_keys
 from poeflow.planning.plan import Plan, prepare, reason_to_skip
 from poeflow.records import InstanceStatus
 from poeflow.store.lock.entries import LockEntry
 from poeflow.templates.reader import Reads
 from poeflow.templates.render import Values
+from poeflow.templates.values import own_items
 
 _DONE: Final = InstanceOutcome(name="", key=None, ending="made")
 _PROVEN: Final = InstanceOutcome(name="", key=None, ending="current")
@@ -185,7 +186,7 @@ class FlowState:
         has_late_items = step in self.freshness.late_items
         known = self.plan.instances.get(step, ())
         instances = self.under_way[step].instances if has_late_items else known
-        return {one.key or "": own_items(one) for one in instances}
+        return {one.key or "": own_items(one.names) for one in instances}
 
     def made(
         self, instance: StepInstance, upstream: InstanceOutcome | None, result: StepResult

@@ -23,12 +23,13 @@ from poeflow.engine.recipe import (
 from poeflow.engine.recipe_parts import OUTPUTS, RESULTS, Recipe, shows_more
 from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.flowfile.step_settings import samples_of
-from poeflow.planning.instances import StepInstance, own_items
+from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
 from poeflow.project.output_files import EDITED, Look
 from poeflow.project.output_paths import older_paths
 from poeflow.store.lock.entries import LockEntry, reads_in
 from poeflow.templates.reader import Reads
+from poeflow.templates.values import own_items
 
 
 class Freshness:
@@ -471,7 +472,7 @@ class Freshness:
         before = whole if old is None else whole.as_in(old.parts)
         if old is not None and before.hash == old.recipe and old.is_of(result.fingerprint or ""):
             whole = before
-        item = own_items(instance) if instance.step in self.late_items else None
+        item = own_items(instance.names) if instance.step in self.late_items else None
         entry = lock_entries.entry_of(result, whole, is_tracked=is_tracked, old=old, item=item)
         if not self._context.simulated:
             return entry

@@ -22,10 +22,7 @@ from poeflow.engine.asking.programs import ENVIRON
 from poeflow.engine.asking.request import messages_by_hash, messages_in
 from poeflow.engine.recipe_parts import SERVER, Recipe
 from poeflow.engine.results import StepResult
-from poeflow.flowfile.loops import carry_of, continues_itself
-from poeflow.flowfile.model import Flow, Output
-from poeflow.flowfile.step_settings import samples_of
-from poeflow.lazy_pattern import lazy_pattern
+from poeflow.flowfile.model import Output
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
 from poeflow.project.output_files import EDITED, Look
@@ -36,8 +33,6 @@ _EXTRAS: Final = ("reasoning", "usage")
 _NOT_RESULT: Final = frozenset(
     {*_EXTRAS, *VERDICT_ATTRIBUTES, "all", "used_default", "error", "key"}
 )
-_WIDE: Final = lazy_pattern(r"\b(?:usage|reasoning)\b|\bprevious\b(?!\s*\.\s*\w)")
-"""In an expression over a result: what has a hash of its own, or all of the result."""
 _FEW: Final = 4
 """Of so many media all orders are tried."""
 _OWN_ADDRESS: Final = "the provider's own address"
@@ -357,17 +352,6 @@ def differences(recipe: Recipe, entry: LockEntry) -> tuple[str, ...]:
     reasons += [f"{name} is new" for name in now if name not in then]
     reasons += [f"{name} is gone" for name in then if name not in now]
     return tuple(sorted(reasons))
-
-
-def carried_digest(flow: Flow, step: str, entry: LockEntry) -> str:
-    """Return the hash of what an instance hands on to the next one of its step."""
-    carry = carry_of(flow.steps[step]) or ""
-    is_wide = _WIDE.search(carry) is not None
-    is_wide |= samples_of(flow.steps[step]).count > 1 and "all" in carry
-    found = digest_of(entry, None if is_wide else "media")
-    if not continues_itself(flow, step):
-        return found
-    return sha256_of_json([found, digest_of(entry, "conversation")])
 
 
 def digest_of(entry: LockEntry | Before, attribute: str | None, status: str = "") -> str:

@@ -17,18 +17,9 @@ from poeflow.digest import (
     sha256_of_json,
     sha256_of_key,
 )
+from poeflow.engine import recipe_parts
 from poeflow.engine.asking.message_parts import AttachmentReader
-from poeflow.engine.recipe_parts import (
-    ITEMS,
-    JUDGE_MODEL,
-    JUDGE_PROVIDER,
-    LOOP,
-    OUTPUTS,
-    SERVER,
-    Recipe,
-    outputs_in,
-    written_in,
-)
+from poeflow.engine.recipe_parts import Recipe
 from poeflow.flowfile.key_marks import decisions
 from poeflow.flowfile.loops import ITEM_NAMES, carry_of, continues_itself, is_fan_out, is_fold
 from poeflow.flowfile.model import Flow, Step
@@ -227,9 +218,9 @@ class Recipes:
             checked = self._plan.checked
             child = checked.children.get(step)
             if child is not None and self._steps[step].repeat is not None:
-                parts["use"] = sha256_of_json(written_in(child))
+                parts["use"] = sha256_of_json(recipe_parts.written_in(child))
             elif child is not None:
-                parts[OUTPUTS] = sha256_of_json(outputs_in(child))
+                parts[recipe_parts.OUTPUTS] = sha256_of_json(recipe_parts.outputs_in(child))
             inputs = checked.uses[step].inputs
             parts |= {f"input {name}": self.given[name] for name in inputs if name in self.given}
             self._own[step] = parts
@@ -246,7 +237,7 @@ class Recipes:
             if is_fan_out(self._steps[name]):
                 if name not in self._items_of:
                     self._items_of[name] = sha256_of_json(_hidden(self._plan.instances[name]))
-                found[f"steps.{name}{ITEMS}"] = self._items_of[name]
+                found[f"steps.{name}{recipe_parts.ITEMS}"] = self._items_of[name]
         return found
 
     def _names(
@@ -261,7 +252,7 @@ class Recipes:
             return {"key": sha256_of_json(None)}
         if is_late:
             written = sha256_of_json(self._loop(instance.step))
-            return {"key": sha256_of_json(instance.key), LOOP: written}
+            return {"key": sha256_of_json(instance.key), recipe_parts.LOOP: written}
         names, key = instance.own_names, instance.key
         found = {name: sha256_of_json(names[name]) for name in names if name in used}
         is_chained = instance.step in self._plan.checked.chains
@@ -304,7 +295,7 @@ class Recipes:
         yield "model", sha256_of_json([settings.model, settings.provider])
         server = self._server(settings)
         if server:
-            yield SERVER, sha256_of_json(server)
+            yield recipe_parts.SERVER, sha256_of_json(server)
         for name, layer in (("params", settings.params), ("extra_body", settings.extra_body)):
             for key, given in layer.items():
                 yield f"{name}.{key}", sha256_of_json(given.value)
@@ -363,11 +354,15 @@ def _judge_parts(flow: Flow, step: str) -> dict[str, str]:
     for name in {judge.model or of_step for judge in judges_of(own)} - {""}:
         is_template = "{" in name
         asked = {one: _asked(flow, one) for one in (flow.models if is_template else (name,))}
-        found[JUDGE_MODEL + name] = sha256_of(encode_json(asked if is_template else asked[name]))
+        found[recipe_parts.JUDGE_MODEL + name] = sha256_of(
+            encode_json(asked if is_template else asked[name])
+        )
         aliases = [flow.models.get(one) for one in (*asked, name)]
         default = flow.defaults.provider or POE
         providers |= {(alias.provider if alias else None) or default for alias in aliases}
-    return {**found, JUDGE_PROVIDER: sha256_of_json(sorted(providers))} if found else {}
+    return (
+        {**found, recipe_parts.JUDGE_PROVIDER: sha256_of_json(sorted(providers))} if found else {}
+    )
 
 
 def _asked(flow: Flow, named: str) -> list[object]:

@@ -21,13 +21,13 @@ from poeflow.engine.asking.conversation import (
 )
 from poeflow.engine.asking.judges import Judges
 from poeflow.engine.asking.request import ModelRequest, ToBeAsked
-from poeflow.engine.step_commands import Commands
 from poeflow.engine.asking.turns import Turns, unread_warning
 from poeflow.engine.lock_entries import contradict
 from poeflow.engine.recipe import read_parts
 from poeflow.engine.results import NoResult, StepResult, Unknown
 from poeflow.engine.run_state import RunState
 from poeflow.engine.saver import EditedFile
+from poeflow.engine.step_commands import Commands
 from poeflow.engine.step_state import StepInput, result_of_turns
 from poeflow.engine.stored_results import StoredResults
 from poeflow.errors import StepError

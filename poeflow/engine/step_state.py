@@ -3,7 +3,7 @@
 import asyncio
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -20,8 +20,10 @@ from poeflow.engine.lock_entries import (
 from poeflow.engine.recipe_parts import Recipe
 from poeflow.engine.results import UNJUDGED, InstanceOutcome, Status, StepResult
 from poeflow.events import Purpose
-from poeflow.flowfile.model import Expectation
-from poeflow.flowfile.step_settings import Settings
+from poeflow.flowfile.loops import carry_of, continues_itself
+from poeflow.flowfile.model import Expectation, Flow
+from poeflow.flowfile.step_settings import Settings, samples_of
+from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import StepInstance
 from poeflow.store.lock.entries import LockEntry
 from poeflow.templates.reader import Reads
@@ -30,6 +32,9 @@ from poeflow.templates.values import Instances
 
 AskWhen = Literal["unless answered", "always", "never"]
 """When an answer is asked for: `unless answered` in the last run by the lock, always or never."""
+
+_WIDE: Final = lazy_pattern(r"\b(?:usage|reasoning)\b|\bprevious\b(?!\s*\.\s*\w)")
+"""In an expression over a result: what has a hash of its own, or all of the result."""
 
 
 class StepInput(msgspec.Struct, frozen=True, kw_only=True):
@@ -326,6 +331,17 @@ class StepOutcome:
     def blocked_by(self) -> str:
         """Why steps that need this one do not run, empty if they do."""
         return "" if self.culprit is None else self.culprit.blocks_because
+
+
+def carried_digest(flow: Flow, step: str, entry: LockEntry) -> str:
+    """Return the hash of what an instance hands on to the next one of its step."""
+    carry = carry_of(flow.steps[step]) or ""
+    is_wide = _WIDE.search(carry) is not None
+    is_wide |= samples_of(flow.steps[step]).count > 1 and "all" in carry
+    found = digest_of(entry, None if is_wide else "media")
+    if not continues_itself(flow, step):
+        return found
+    return sha256_of_json([found, digest_of(entry, "conversation")])
 
 
 def _status(instances: tuple[InstanceOutcome, ...]) -> Status:

@@ -34,7 +34,6 @@ from poeflow.project.lazy_items import GroupedItems, PackedTexts, PickedItems, T
 from poeflow.project.project import Project
 from poeflow.templates.render import TemplateError, Values
 from poeflow.templates.sites import Texts, as_text
-from poeflow.templates.values import RESULT_ITEM_NAMES
 
 MAX_RUN: Final = 1_000_000
 """How many a run may have: it calls models, so only the user can allow it."""
@@ -84,11 +83,6 @@ class StepInstance(msgspec.Struct, frozen=True, kw_only=True):
     def id(self) -> str:
         """Its name everywhere: `translate[German]`."""
         return self.step if self.key is None else f"{self.step}[{self.key}]"
-
-
-def own_items(instance: StepInstance) -> dict[str, Json]:
-    """Return the item of an instance, or its combination, by name."""
-    return {name: instance.names[name] for name in RESULT_ITEM_NAMES if name in instance.names}
 
 
 class StepInstances(Sequence[StepInstance]):

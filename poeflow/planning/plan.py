@@ -9,22 +9,12 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.errors import PoeflowError, StepError
+from poeflow.flowfile import step_settings
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.loops import InstanceCount, carry_of
 from poeflow.flowfile.model import Attachment, Flow, Step
 from poeflow.flowfile.rules import model_fault
-from poeflow.flowfile.step_settings import (
-    PlacedAttachment,
-    Settings,
-    attachment_lists,
-    attachment_source,
-    fallback_settings,
-    is_asking,
-    model_of,
-    saves_samples,
-    settings_of,
-    with_keys_of,
-)
+from poeflow.flowfile.step_settings import PlacedAttachment, Settings
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.planning.bot_checks import model_uses
 from poeflow.planning.checked import Checked, flow_claims
@@ -114,7 +104,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         sizes = (
             selection.count(step, instance_keys(instances))
             for step, instances in self.instances.items()
-            if is_asking(self.steps[step])
+            if step_settings.is_asking(self.steps[step])
         )
         return max(sizes, default=0)
 
@@ -237,7 +227,7 @@ class Preparer:
         if settings is not None and settings.system is not None and settings.system[0] != "steps":
             problems += self._missing_files(settings.system, values)
         attached: dict[KeyPath, tuple[Found, ...]] = {}
-        for path, entries in attachment_lists(step, self._file.flow.steps[step]):
+        for path, entries in step_settings.attachment_lists(step, self._file.flow.steps[step]):
             found, own_problems = self._search(path, entries, values)
             attached[path] = found
             problems += own_problems
@@ -266,7 +256,7 @@ class Preparer:
         written = output.save if key == "save" else output.media
         if written is None or _output(step, key) in self._checked.late:
             return None
-        if key == "save" and saves_samples(self._file.flow.steps[step]):
+        if key == "save" and step_settings.saves_samples(self._file.flow.steps[step]):
             self.target(step, key, {**values, "sample": 1})
             return None
         return self.target(step, key, values)
@@ -288,7 +278,7 @@ class Preparer:
     def fallbacks(self, step: str, settings: Settings, values: Values) -> Iterator[Settings]:
         """Yield the settings of the fallback models of a step."""
         for named in settings.fallback:
-            found = fallback_settings(self._file.flow, step, named, settings)
+            found = step_settings.fallback_settings(self._file.flow, step, named, settings)
             yield self._rendered(found, named, values)
 
     def carried(self, step: str, values: Values, reads: Reads) -> Json:
@@ -308,14 +298,14 @@ class Preparer:
         return Problem(self._file.document.place(path), error.message, error.hint)
 
     def _settings_of(self, step: str, values: Values) -> Settings:
-        model = model_of(self._file.flow, step)
+        model = step_settings.model_of(self._file.flow, step)
         if model is None:
             raise AssertionError("check finds steps without a model")
         named = as_text(self._texts.value(model.path, model.value, values), "model")
         known = self._settings.get((step, named))
         if known is None:
             self._check_alias(step, named, written=model.value)
-            known = settings_of(self._file.flow, step, named=named)
+            known = step_settings.settings_of(self._file.flow, step, named=named)
             known = self._settings[step, named] = self._rendered(known, named, values)
         return known
 
@@ -326,7 +316,7 @@ class Preparer:
         if alias is None or node is None or named == written:
             return
         own = flow.steps[step]
-        whole = with_keys_of(alias, own, node)
+        whole = step_settings.with_keys_of(alias, own, node)
         key = "tools" if whole.tools != own.tools else "output" if whole != own else ""
         if key:
             message = f'the alias "{named}" has {key}, which is known too late for this step'
@@ -379,7 +369,7 @@ class Preparer:
                 return None
             return as_text(self._texts.value((*path, key), written, values), key)
 
-        return attachment_source(
+        return step_settings.attachment_source(
             entry,
             path=rendered("path", entry.path),
             url=rendered("url", entry.url),

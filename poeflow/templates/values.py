@@ -76,6 +76,11 @@ RESULT_ITEM_NAMES: Final = ("item", "matrix")
 """The names by which a result has the item that it was made for, if that comes from no step."""
 
 
+def own_items(names: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the item of an instance, or its combination, of its names."""
+    return {name: names[name] for name in RESULT_ITEM_NAMES if name in names}
+
+
 class InstanceValue(dict[str, Json]):
     """The result of one instance, with its item."""
 

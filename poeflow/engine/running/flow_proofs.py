@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import msgspec
 
 from poeflow.engine.flow_state import FlowState
-from poeflow.engine.lock_entries import LockProof, carried_digest
+from poeflow.engine.lock_entries import LockProof
 from poeflow.engine.recipe_parts import is_tied, passed_inputs, results_within
 from poeflow.engine.results import InstanceOutcome
-from poeflow.engine.step_state import StepUnderWay
+from poeflow.engine.step_state import StepUnderWay, carried_digest
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.loops import is_fan_out
 from poeflow.planning.checked import steps_shown
