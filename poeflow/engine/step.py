@@ -12,16 +12,10 @@ from poeflow.answers.reasoning import split_reasoning
 from poeflow.engine import results
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.composer import Composer
-from poeflow.engine.asking.conversation import (
-    AnswerRules,
-    Dialogue,
-    Expectations,
-    ReadText,
-    converse,
-)
+from poeflow.engine.asking.conversation import AnswerRules, Expectations, converse
 from poeflow.engine.asking.judges import Judges
 from poeflow.engine.asking.request import ModelRequest, ToBeAsked
-from poeflow.engine.asking.turns import Turns, unread_warning
+from poeflow.engine.asking.turns import Dialogue, ReadText, Turns, unread_warning
 from poeflow.engine.lock_entries import contradict
 from poeflow.engine.recipe import read_parts
 from poeflow.engine.results import NoResult, StepResult, Unknown

@@ -9,8 +9,8 @@ from typing import Final, Protocol
 
 import msgspec
 
+from poeflow.answers import expect
 from poeflow.answers.display import if_empty, why_untrue
-from poeflow.answers.expect import is_ruled, kind_of, templates_in, verdict
 from poeflow.answers.parse import Reading, default_reading, read
 from poeflow.answers.prompts import correction
 from poeflow.answers.schemas import Schema
@@ -25,7 +25,8 @@ from poeflow.engine.asking.request import (
     ToBeAsked,
     UnusableAnswerError,
 )
-from poeflow.engine.asking.tools import MAX_ROUNDS, RefusedToolbox, Toolbox, with_ids
+from poeflow.engine.asking.tools import MAX_ROUNDS, RefusedToolbox, Toolbox, turn_of
+from poeflow.engine.asking.turns import Dialogue, ReadText, answer_values
 from poeflow.errors import StepError
 from poeflow.events import Verdict
 from poeflow.flowfile.model import Expectation, Output
@@ -38,17 +39,6 @@ _OF_ANSWERS: Final = frozenset({"max_cost", "max_seconds"})
 """Kinds of expectations that judge how an answer was given, and not its text."""
 _SHOWN: Final = 3
 _BEGINNING: Final = 60
-
-
-class ReadText(msgspec.Struct, frozen=True, kw_only=True):
-    """A text that no model wrote, as its step reads it, judged by what needs no model.
-
-    `unread` is why it cannot be read, if the default of the step's `output` stands in its place.
-    """
-
-    reading: Reading
-    verdicts: tuple[Verdict, ...] = ()
-    unread: tuple[str, ...] = ()
 
 
 class Expectations:
@@ -80,7 +70,7 @@ class Expectations:
             return ()
         with self._texts.reader.recording(self._reads):
             return tuple(
-                verdict(expected, reading, holds=holds, cost=cost, seconds=seconds)
+                expect.verdict(expected, reading, holds=holds, cost=cost, seconds=seconds)
                 for expected, holds in self._rendered(reading)
             )
 
@@ -102,9 +92,9 @@ class Expectations:
         Models and functions judged another text, and cost and time are those of an answer.
         """
         pairs = [
-            (expected, verdict(expected, reading, holds=holds))
+            (expected, expect.verdict(expected, reading, holds=holds))
             for expected, holds in self._rendered(reading)
-            if kind_of(expected) not in _OF_ANSWERS
+            if expect.kind_of(expected) not in _OF_ANSWERS
         ]
         return tuple(expected for expected, _ in pairs), tuple(found for _, found in pairs)
 
@@ -119,12 +109,12 @@ class Expectations:
         """Yield each rule with its templates rendered, and the truth of `that`."""
         values = {**self._values, "output": answer_values(reading)}
         for index, expectation in enumerate(self._flow.steps[self._step].expect):
-            if not is_ruled(expectation):
+            if not expect.is_ruled(expectation):
                 continue
             path: KeyPath = ("steps", self._step, "expect", index)
             rendered: dict[str, Json] = {}
             holds: bool | str | None = None
-            for key, written, renders in templates_in(expectation):
+            for key, written, renders in expect.templates_in(expectation):
                 match renders.to:
                     case "truth":
                         holds = self._truth((*path, key), values)
@@ -135,32 +125,6 @@ class Expectations:
                     case "value":
                         rendered[key] = self._texts.value((*path, key), written, values)
             yield msgspec.structs.replace(expectation, **rendered), holds
-
-
-def answer_values(reading: Reading) -> dict[str, Json]:
-    """Return what expectations see as `output`."""
-    return {"text": reading.text, "data": reading.data, "value": reading.value}
-
-
-class Dialogue(msgspec.Struct, frozen=True, kw_only=True):
-    """How a conversation ended.
-
-    `first` is the answer to the first request, `last` the final answer; `asked` are the messages of
-    its request. `verdicts` judge it; models judge it if it passed all other checks. `unread` is why
-    that answer cannot be read, if the default of the step's `output` stands in its place.
-    """
-
-    first: Answer
-    last: Answer
-    reading: Reading
-    verdicts: tuple[Verdict, ...]
-    asked: tuple[Message, ...]
-    unread: tuple[str, ...] = ()
-
-    @property
-    def messages(self) -> tuple[Message, ...]:
-        """The whole conversation, with the final answer."""
-        return (*self.asked, _turn_of(self.last.completion))
 
 
 class ToolListener(Protocol):
@@ -231,7 +195,7 @@ async def converse(
             break
         repairs -= 1
         again = Message(role="user", content=correction(rules.output, faults))
-        request = asker.requests.following(request, (_turn_of(completion), again), "repair")
+        request = asker.requests.following(request, (turn_of(completion), again), "repair")
     if faults and answer.source == "cached" and not takes_turns:
         dialogue = await _earlier_dialogue(asker, request, rules) or dialogue
         if not isinstance(dialogue, Dialogue):
@@ -297,12 +261,6 @@ def _faults(dialogue: Dialogue) -> tuple[str, ...]:
     return dialogue.reading.faults or tuple(failures)
 
 
-def _turn_of(completion: Completion) -> Message:
-    """Return the model's turn for the next request, with every key of its calls."""
-    calls = tuple(call.to_param() for call in with_ids(completion.tool_calls))
-    return Message(role="assistant", content=completion.text or None, tool_calls=calls or None)
-
-
 def _refuse_rounds(rounds: int) -> None:
     """Raise `StepError` if a model only ever calls tools."""
     if rounds > MAX_ROUNDS:
@@ -317,7 +275,7 @@ async def _tool_results(
     answered = await toolbox.answer(completion.tool_calls)
     for use in answered.uses:
         on_tool(use.name, is_error=use.is_error)
-    return (_turn_of(completion), *answered.messages)
+    return (turn_of(completion), *answered.messages)
 
 
 def _with_default(dialogue: Dialogue, rules: AnswerRules) -> Dialogue:

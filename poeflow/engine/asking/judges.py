@@ -19,7 +19,7 @@ from poeflow.answers.prompts import correction
 from poeflow.answers.schemas import compile_schema
 from poeflow.client.messages import ChatRequest, Message, TextPart
 from poeflow.engine.asking.asker import Asker, refuse_flagged
-from poeflow.engine.asking.conversation import JudgeCall, answer_values
+from poeflow.engine.asking.conversation import JudgeCall
 from poeflow.engine.asking.request import (
     AskPolicy,
     ModelRequest,
@@ -28,6 +28,7 @@ from poeflow.engine.asking.request import (
     UnusableAnswerError,
 )
 from poeflow.engine.asking.tools import ProjectFunction
+from poeflow.engine.asking.turns import answer_values
 from poeflow.errors import StepError
 from poeflow.events import Verdict
 from poeflow.flowfile.model import Expectation, Judge

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from poeflow.answers.schemas import Schema, compile_schema
-from poeflow.client.answers import ToolCall
+from poeflow.client.answers import Completion, ToolCall
 from poeflow.client.messages import Message
 from poeflow.digest import Json, encode_json
 from poeflow.engine.asking.programs import (
@@ -86,6 +86,12 @@ def with_ids(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
         seen.add(name)
         found.append(call if name == call.id else ToolCall({**call.raw, "id": name}))
     return tuple(found)
+
+
+def turn_of(completion: Completion) -> Message:
+    """Return the model's turn for the next request, with every key of its calls."""
+    calls = tuple(call.to_param() for call in with_ids(completion.tool_calls))
+    return Message(role="assistant", content=completion.text or None, tool_calls=calls or None)
 
 
 class ToolUse(msgspec.Struct, frozen=True, kw_only=True):

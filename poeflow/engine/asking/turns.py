@@ -1,6 +1,7 @@
-"""The turns of a step that is repeated: what each sees of the one before, and which is the last.
+"""How a conversation ended, and the turns of a step that is repeated: a conversation each.
 
-A step without `repeat` has one turn. Each turn is a conversation of its own, asked elsewhere.
+It is asked elsewhere; here is what each turn sees of the one before, and which is the last. A step
+without `repeat` has one turn.
 """
 
 from collections.abc import Mapping
@@ -10,11 +11,12 @@ import msgspec
 
 from poeflow.answers.display import counted, one_line, why_untrue
 from poeflow.answers.expect import judgement_of
-from poeflow.answers.parse import read
+from poeflow.answers.parse import Reading, read
 from poeflow.answers.schemas import Schema
+from poeflow.client.messages import Message
 from poeflow.digest import Json
-from poeflow.engine.asking.conversation import Dialogue, ReadText, answer_values
 from poeflow.engine.asking.request import Answer
+from poeflow.engine.asking.tools import turn_of
 from poeflow.events import Verdict
 from poeflow.flowfile.model import Repeat, Severity
 from poeflow.flowfile.yaml_tree import KeyPath
@@ -26,6 +28,43 @@ from poeflow.templates.sites import Texts
 _MAX_EXPRESSION: Final = 200
 _BROKEN: Final = "\ufffd"
 """The character that replaces bytes that are not UTF-8, and half characters."""
+
+
+class ReadText(msgspec.Struct, frozen=True, kw_only=True):
+    """A text that no model wrote, as its step reads it, judged by what needs no model.
+
+    `unread` is why it cannot be read, if the default of the step's `output` stands in its place.
+    """
+
+    reading: Reading
+    verdicts: tuple[Verdict, ...] = ()
+    unread: tuple[str, ...] = ()
+
+
+def answer_values(reading: Reading) -> dict[str, Json]:
+    """Return what expectations see as `output`."""
+    return {"text": reading.text, "data": reading.data, "value": reading.value}
+
+
+class Dialogue(msgspec.Struct, frozen=True, kw_only=True):
+    """How a conversation ended.
+
+    `first` is the answer to the first request, `last` the final answer; `asked` are the messages of
+    its request. `verdicts` judge it; models judge it if it passed all other checks. `unread` is why
+    that answer cannot be read, if the default of the step's `output` stands in its place.
+    """
+
+    first: Answer
+    last: Answer
+    reading: Reading
+    verdicts: tuple[Verdict, ...]
+    asked: tuple[Message, ...]
+    unread: tuple[str, ...] = ()
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The whole conversation, with the final answer."""
+        return (*self.asked, turn_of(self.last.completion))
 
 
 class Turns:
