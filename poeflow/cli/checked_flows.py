@@ -15,9 +15,9 @@ from poeflow.cli.private_files_options import access_of, without_keys
 from poeflow.cli.targets import flow_target, selections, targets_around
 from poeflow.errors import InvalidFlowError, PoeflowError, StaleError, most_serious
 from poeflow.operations.check import Checkup, checked_again, checkups, text_as_checked
+from poeflow.operations.proof import Proof
 from poeflow.operations.revisions.since import flows_reading, flows_since
 from poeflow.operations.run_options import RunOptions
-from poeflow.operations.status import Proof
 from poeflow.operations.watch.watched_files import WatchedFiles
 from poeflow.planning.checked import check_steps
 from poeflow.problems import Problem, errors_only

@@ -5,8 +5,7 @@ import contextlib
 import functools
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -17,12 +16,12 @@ from poeflow.engine.lock_update import Length, LockUpdate
 from poeflow.errors import DiskError, PoeflowError, StaleError
 from poeflow.events import Listener, Warned
 from poeflow.operations.check import Checkup
+from poeflow.operations.flow_locks import lock_at
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.state import workspace_of
 from poeflow.planning.plan import Plan
 from poeflow.planning.run_inputs import MissingInputsError
 from poeflow.project.output_files import KEEP, MOVE
-from poeflow.project.output_paths import claim_of
 from poeflow.project.project import Project
 from poeflow.store.git import Git
 from poeflow.store.lockfile import Lock, LockFile, NewerLockError
@@ -31,16 +30,11 @@ from poeflow.store.workspace import Workspace
 
 _MOST_EARLIER: Final = 20
 """How many older versions of a lock are searched for entries that still prove something."""
-_MOST_VISITED: Final = 200_000
-"""Among how many entries of folders the locks of other flows are looked for."""
 PAUSE: Final = 2.0
 """Seconds between two writes of a lock, at least."""
 SHARE: Final = 20.0
 """The least pause between two writes of a large lock, as a multiple of the time that a write takes.
 Answers are stored anyway."""
-LOCK_ENDING: Final = ".lock.json"
-_FLOW_ENDINGS: Final = (".yaml", ".yml", ".json")
-_NO_FLOWS: Final = frozenset({".git", ".poeflow", "node_modules", "__pycache__", "venv", ".venv"})
 
 
 def lock_of(workspace: Workspace, plan: Plan, options: RunOptions) -> LockFile | None:
@@ -74,20 +68,6 @@ def lacking(found: Checkup, error: PoeflowError, options: RunOptions) -> str:
         return ""
     many = "inputs" if len(error.names) > 1 else "input"
     return f"needs the {many} {', '.join(error.names)}, and has no lock"
-
-
-def lock_at(workspace: Workspace, flow: str, options: RunOptions) -> LockFile:
-    """Return the lock of a flow at a project path, with the inputs file of the options."""
-    own = lock_path(flow, options.inputs_file)
-    folder = f"{workspace.shown}/offline/" if options.offline else ""
-    return LockFile(workspace.output_tree().path_of(own), shown=f"{folder}{own[2:]}")
-
-
-def lock_path(flow: str, inputs_file: Path | None = None) -> str:
-    """Return the project path of a flow's lock, or of that for other inputs."""
-    path = PurePosixPath(flow[2:])
-    inputs = f".{inputs_file.stem}" if inputs_file is not None else ""
-    return f"//{path.with_name(f'{path.stem}{inputs}{LOCK_ENDING}').as_posix()}"
 
 
 class KnownLocks(msgspec.Struct, frozen=True, kw_only=True):
@@ -276,51 +256,3 @@ async def _write_so_far(lock: LockFile, lock_update: LockUpdate, inputs: str, cl
                 await write  # else it would replace the whole lock later
                 raise
             pause = max(PAUSE, SHARE * (clock.monotonic() - began))
-
-
-def named_elsewhere(
-    project: Project, workspace: Workspace, flow: str, options: RunOptions
-) -> Callable[[Collection[str]], frozenset[str]]:
-    """Return a function that returns which of some output files the project's other locks name.
-
-    It returns all if that cannot be known: a lock cannot be read, or there are too many files. A
-    lock whose flow is gone does not count.
-    """
-    own = lock_at(workspace, flow, options).path
-    tree = workspace.output_tree().root
-
-    def named(paths: Collection[str]) -> frozenset[str]:
-        claims: set[str] = set()
-        try:
-            for path in _locks_below(tree, project.root):
-                for side in LockFile(path, shown=path.name).sides() if path != own else ():
-                    claims.update(claim_of(one) for row in side.rows.rare() for one in row.outputs)
-        except PoeflowError:
-            return frozenset(paths)
-        return frozenset(path for path in paths if claim_of(path) in claims)
-
-    return named
-
-
-def _locks_below(tree: Path, flows: Path) -> Iterator[Path]:
-    """Yield the locks in a folder whose flows are at the same places in the folder `flows`.
-
-    Raises `DiskError` if there is too much to look at.
-    """
-    visited = 0
-    for folder, folders, files in os.walk(tree):
-        folders[:] = (name for name in folders if name not in _NO_FLOWS)
-        visited += len(folders) + len(files)
-        if visited > _MOST_VISITED:
-            raise DiskError(f"{tree} has over {_MOST_VISITED:,} files")
-        beside = flows / Path(folder).relative_to(tree)
-        for name in files:
-            if name.endswith(LOCK_ENDING) and _has_flow(beside, name.removesuffix(LOCK_ENDING)):
-                yield Path(folder, name)
-
-
-def _has_flow(folder: Path, stem: str) -> bool:
-    """Whether a folder has the flow of a lock: the stem may end in the name of an inputs file."""
-    parts = stem.split(".")
-    stems = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
-    return any((folder / f"{one}{end}").is_file() for one in stems for end in _FLOW_ENDINGS)

@@ -10,13 +10,8 @@ from poeflow.client.catalogue import stored_catalogue
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.spending import Budget
 from poeflow.engine.lock_update import LockUpdate
-from poeflow.operations.locks import (
-    git_of,
-    how_to_keep,
-    lock_at,
-    named_elsewhere,
-    written_in_git,
-)
+from poeflow.operations.flow_locks import lock_at, named_elsewhere
+from poeflow.operations.locks import git_of, how_to_keep, written_in_git
 from poeflow.operations.providers import Connections
 from poeflow.operations.run_options import RunOptions, warner
 from poeflow.operations.secret_inputs import hashed_variables

@@ -1,8 +1,6 @@
 """Finds the status of every instance of a flow, without sending, running or writing anything."""
 
 import asyncio
-from itertools import groupby
-from typing import Final
 
 import msgspec
 
@@ -16,33 +14,19 @@ from poeflow.errors import StaleError
 from poeflow.events import ignore
 from poeflow.operations.budgets import shared_budget
 from poeflow.operations.check import Checkup
-from poeflow.operations.locks import (
-    committed_sides,
-    git_of,
-    inputs_hash,
-    lock_at,
-    lock_of,
-    merged_sides,
-)
+from poeflow.operations.flow_locks import lock_at
+from poeflow.operations.locks import committed_sides, git_of, lock_of, merged_sides
 from poeflow.operations.plan import planned, selection_of
 from poeflow.operations.recording import lengths_in
 from poeflow.operations.run_context import run_context
 from poeflow.operations.run_options import RunOptions, quiet_options, user_config
 from poeflow.operations.state import workspace_of
-from poeflow.planning.checked import Checked
 from poeflow.planning.plan import Plan
 from poeflow.planning.planner import Planner
 from poeflow.project.project import Project
-from poeflow.records import InstanceState, InstanceStatus, path_of, step_of
+from poeflow.records import InstanceStatus
 from poeflow.store.git import Git
 from poeflow.store.lock.entries import LockEntry, other_names
-
-MANY: Final = 20
-"""From so many more instances of a step on that are alike, only the first is named."""
-TOLERATED: Final = (
-    "what failed, and continue_on_error passes over, no lock proves: each run tries it again;"
-    " mend it, or skip it with if:"
-)
 
 
 def statuses_of(found: Checkup, options: RunOptions) -> tuple[InstanceStatus, ...]:
@@ -81,91 +65,6 @@ def _with_earlier_name(
     if names is None or not names.before:
         return status
     return msgspec.structs.replace(status, answered_by=names.by, answered_before=names.before)
-
-
-class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the lock proves a flow current: `statuses` of its instances, and other `faults`.
-
-    `tolerant` are steps with instances that are not current, and whose failures a run passes over.
-    """
-
-    faults: tuple[str, ...] = ()
-    statuses: tuple[InstanceStatus, ...] = ()
-    tolerant: frozenset[str] = frozenset()
-
-    @property
-    def advice(self) -> list[str]:
-        """What to do about failures that no lock proves, in lines."""
-        return [f"{step}: {TOLERATED}" for step in sorted(self.tolerant)]
-
-    @property
-    def reasons(self) -> list[str]:
-        """The reasons why the flow is not proven current, in lines; empty if it is.
-
-        Many instances of a step that are alike have one line.
-        """
-        lines = [*self.faults]
-        stale = [status for status in self.statuses if not status.is_current]
-        for (_, state, reasons), alike in groupby(stale, key=_kind_of):
-            first, *others = (status.id for status in alike)
-            if len(others) >= MANY:
-                first, others = f"{first} and {len(others):,} more", []
-            lines += [f"{name}: {state}: {'; '.join(reasons)}" for name in (first, *others)]
-        return lines
-
-
-def _kind_of(status: InstanceStatus) -> tuple[str, InstanceState, tuple[str, ...]]:
-    """Return what instances have in common that are not current in the same way."""
-    return step_of(status.id), status.state, status.reasons
-
-
-def proof_of(found: Checkup, options: RunOptions) -> Proof:
-    """Return whether the lock proves a flow current. Raises `InvalidFlowError` or `UsageError`."""
-    whole = msgspec.structs.replace(
-        options, steps=(), first=None, key=None, refresh=False, failed=False
-    )
-    plan, planner = planned(found, whole)
-    workspace = workspace_of(found.project, options)
-    lock = lock_of(workspace, plan, options)
-    if lock is None:
-        return Proof(faults=("inputs given by hand have no lock; use --inputs-file",))
-    try:
-        stored = lock.read()
-    except StaleError as error:
-        return Proof(faults=(str(error),))
-    if stored is None:
-        to_do = "run the flow offline" if options.offline else "run the flow and commit it"
-        return Proof(faults=(f"{lock.shown} does not exist; {to_do}",))
-    is_same = stored.inputs == inputs_hash(plan)
-    lock_update = LockUpdate((stored,), lengths_in(workspace, plan, options))
-    quiet = quiet_options(found.project, whole)
-    statuses = asyncio.run(survey_plan(plan, planner, found.project, quiet, lock_update))
-    return Proof(
-        faults=() if is_same else ("the inputs are not those of the lock",),
-        statuses=statuses,
-        tolerant=frozenset(
-            step
-            for one in statuses
-            if one.state in ("new", "stale") and (step := _tolerant_step(plan.checked, one.id))
-        ),
-    )
-
-
-def _tolerant_step(checked: Checked, instance: str) -> str:
-    """Return the step that tolerates a failure of an instance: its own, or one that uses its flow.
-
-    Empty if none does.
-    """
-    used: Checked | None = checked
-    path = path_of(instance)
-    for depth, step in enumerate(path, start=1):
-        if used is None:
-            break
-        flow = used.file.flow
-        if step in flow.steps and flow.steps[step].continue_on_error:
-            return "/".join(path[:depth])
-        used = used.children.get(step)
-    return ""
 
 
 def stored_requests(found: Checkup, options: RunOptions) -> dict[str, Json]:

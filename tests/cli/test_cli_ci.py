@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from poeflow.operations.status import TOLERATED
+from poeflow.operations.proof import TOLERATED
 from poeflow.simulator.server import Simulator
 
 FLOW = """\

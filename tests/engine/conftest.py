@@ -16,9 +16,10 @@ from poeflow.engine.results import Outcome
 from poeflow.events import Event
 from poeflow.operations.accept import Taken, accept
 from poeflow.operations.check import checkup
+from poeflow.operations.proof import proof_of
 from poeflow.operations.run import run_checked
 from poeflow.operations.run_options import RunOptions
-from poeflow.operations.status import proof_of, statuses_of
+from poeflow.operations.status import statuses_of
 from poeflow.project.project import Project
 from poeflow.records import InstanceStatus
 from poeflow.simulator.server import Simulator

@@ -5,8 +5,8 @@ import pytest
 from poeflow.errors import InvalidFlowError
 from poeflow.events import StepFailed
 from poeflow.operations.check import checkup
+from poeflow.operations.proof import TOLERATED, proof_of
 from poeflow.operations.run_options import RunOptions
-from poeflow.operations.status import TOLERATED, proof_of
 from poeflow.project.project import Project
 
 CHILD = """\

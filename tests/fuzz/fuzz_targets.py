@@ -42,8 +42,9 @@ from poeflow.operations.check import Checkup, checkup
 from poeflow.operations.imports.import_formats import imported
 from poeflow.operations.imports.imported_flow import flow_text
 from poeflow.operations.plan import planned
+from poeflow.operations.proof import proof_of
 from poeflow.operations.run_options import RunOptions
-from poeflow.operations.status import proof_of, statuses_of, stored_requests
+from poeflow.operations.status import statuses_of, stored_requests
 from poeflow.problems import Problem
 from poeflow.records import (
     RunFilter,

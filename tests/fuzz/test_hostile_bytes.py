@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from poeflow.errors import UsageError
 from poeflow.operations.check import checkup
-from poeflow.operations.status import proof_of
+from poeflow.operations.proof import proof_of
 
 some = settings(max_examples=20, suppress_health_check=list(HealthCheck))
 RANDOM = st.integers(0, 2**32).map(Random)

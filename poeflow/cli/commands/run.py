@@ -39,11 +39,10 @@ from poeflow.engine.results import Outcome
 from poeflow.errors import UsageError, most_serious
 from poeflow.events import Listener
 from poeflow.operations.check import Checkup
-from poeflow.operations.revisions.flow_locks import proof_of_all
+from poeflow.operations.proof import proof_of, proof_of_all
 from poeflow.operations.run import run_checked
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.state import workspace_of
-from poeflow.operations.status import proof_of
 
 _ASKING: Final = {
     "refresh": "--refresh",

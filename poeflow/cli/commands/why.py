@@ -13,8 +13,8 @@ from poeflow.cli.private_files_options import access_of, allow_file_option
 from poeflow.cli.targets import FlowTarget, flow_targets
 from poeflow.flowfile.patterns import nearest
 from poeflow.operations.check import checkup
-from poeflow.operations.revisions.flow_locks import reads_by_locks
 from poeflow.operations.revisions.flow_reads import FileRead
+from poeflow.operations.revisions.since import reads_by_locks
 from poeflow.report.terminal.text import UNICODE, Line
 
 EPILOG: Final = """\b

@@ -14,17 +14,10 @@ import msgspec
 from poeflow.costs import Prices
 from poeflow.flowfile.project_settings import settings_files
 from poeflow.operations.budgets import prices_of
-from poeflow.operations.locks import lock_path
+from poeflow.operations.flow_locks import lock_path, read_lock
 from poeflow.operations.revisions.compare_flow import compared_flow
 from poeflow.operations.revisions.made_results import MAX_OUTPUT, written_files
-from poeflow.operations.revisions.sides import (
-    FlowSide,
-    Side,
-    UnreadableFlow,
-    content_at,
-    read_lock,
-    side_of,
-)
+from poeflow.operations.revisions.sides import FlowSide, Side, UnreadableFlow, content_at, side_of
 from poeflow.operations.run_options import RunOptions
 from poeflow.project.project import Project
 from poeflow.store.git import Git

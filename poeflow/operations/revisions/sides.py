@@ -4,7 +4,6 @@ It is read as any flow is: checked, with its inputs and its lock, and nothing is
 """
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -13,13 +12,13 @@ from poeflow.digest import Json
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.load import FlowFile
 from poeflow.operations.check import Checkup, checkup
-from poeflow.operations.locks import lock_path
+from poeflow.operations.flow_locks import lock_or_fault
 from poeflow.operations.revisions.flow_reads import FileRead, flow_reads
 from poeflow.operations.run_options import RunOptions
 from poeflow.planning.run_inputs import GivenInputs, MissingInputsError, inputs_of
 from poeflow.problems import errors_only
 from poeflow.project.project import FileProblem, Project
-from poeflow.store.lockfile import Lock, LockFile
+from poeflow.store.lockfile import Lock
 
 _LEFT_OUT: Final = "it is a link that leaves the project, or that this file system cannot have"
 
@@ -74,7 +73,7 @@ def _side_of(project: Project, path: str, options: RunOptions) -> FlowSide | Unr
     problem = without_root(str(errors[0]), project, options) if errors else ""
     if file is None:
         return UnreadableFlow(path=path, problem=problem)
-    lock, lock_problem = _lock_at(project, path)
+    lock, lock_problem = lock_or_fault(project, path)
     inputs, lacking = _inputs_at(project, file) if found.loaded.file else (None, None)
     lacking = None if problem else lacking
     return FlowSide(
@@ -106,27 +105,6 @@ def _inputs_at(
         return inputs_of(project, file, given), None
     except PoeflowError as error:
         return None, error
-
-
-def read_lock(project: Project, path: str, *, inputs_file: Path | None = None) -> Lock | None:
-    """Return the lock of a flow, its first side if it has conflict marks.
-
-    None if there is none, or none that can be read.
-    """
-    return _lock_at(project, path, inputs_file)[0]
-
-
-def _lock_at(
-    project: Project, path: str, inputs_file: Path | None = None
-) -> tuple[Lock | None, str]:
-    """Return what `read_lock` does, and what is wrong with the lock, empty if nothing is."""
-    own = lock_path(path, inputs_file)
-    try:
-        found = LockFile(project.path_of(own), shown=own[2:]).sides()
-    except PoeflowError as error:
-        return None, error.message
-    marks = f"{own[2:]} has conflict marks; its first side is compared" if len(found) > 1 else ""
-    return (found[0] if found else None), marks
 
 
 def without_root(message: str, project: Project, options: RunOptions) -> str:

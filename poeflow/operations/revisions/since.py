@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
@@ -10,9 +10,9 @@ from poeflow.errors import StaleError
 from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.project_settings import PYPROJECT, settings_files
 from poeflow.operations.check import Checkup
-from poeflow.operations.locks import lock_path
-from poeflow.operations.revisions.flow_locks import locks_of, reads_by_locks
-from poeflow.problems import errors_only
+from poeflow.operations.flow_locks import inputs_locks, lock_path, locks_of, read_lock
+from poeflow.operations.revisions.flow_reads import FileRead, flow_reads, reads_of_run
+from poeflow.problems import Place, errors_only
 from poeflow.project.globs import has_shape, is_pattern, matches
 from poeflow.project.project import FileProblem, Project
 from poeflow.store.git import Git
@@ -97,6 +97,25 @@ def flows_reading(
         if errors_only(one.problems) or own & paths or changed_reads(one, given):
             reading.append(one)
     return reading
+
+
+def reads_by_locks(found: Checkup, *, given: Path | None = None) -> tuple[FileRead, ...]:
+    """Return what a flow reads by its file and by all its locks, also that of a `given` file."""
+    file, project = found.loaded.file or found.loaded.draft, found.project
+    if file is None:
+        return flow_reads(found)
+    reads = [*flow_reads(found, read_lock(project, file.path, inputs_file=given))]
+    locks = inputs_locks(project, file)
+    if given is not None:
+        reads += reads_of_run(read_lock(project, file.path), file, "the last run")
+    known = {(one.step, one.path) for one in reads}
+    for lock in locks:
+        place, shown = Place(file.document.path), PurePosixPath(lock.path).name
+        for path in lock.files:
+            reads.append(FileRead(path=path, place=place, why=f"the inputs file of {shown}"))
+        late = reads_of_run(lock.lock, file, f"the last run, by {shown}")
+        reads += [one for one in late if (one.step, one.path) not in known]
+    return tuple(dict.fromkeys(reads))
 
 
 def _made_files(locks: Mapping[str, Lock | None]) -> frozenset[str]:
