@@ -28,8 +28,7 @@ from poeflow.store.folders import (
 from poeflow.store.git import Git
 from poeflow.store.history import History
 from poeflow.store.ledger import Ledger
-from poeflow.store.rescue import opened_store
-from poeflow.store.transfer import import_old_files
+from poeflow.store.transfer import import_old_files, opened_store
 from poeflow.store.writer import StoreWriter
 
 WAIT: Final = 10.0
