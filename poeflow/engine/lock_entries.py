@@ -246,8 +246,8 @@ def misfits(
     if is_skipped or not instance.is_ready or (folder is None and save is None and not env):
         return ()
     moved = [] if save is None or save in entry.outputs else [save]
-    drawn = {path.rpartition("/")[0] for path in filter(media_links.is_media_name, entry.outputs)}
-    moved += [] if folder is None or drawn <= {folder} else [f"{folder}/"]
+    folders = {path.rpartition("/")[0] for path in filter(media_links.is_media_name, entry.outputs)}
+    moved += [] if folder is None or folders <= {folder} else [f"{folder}/"]
     variables = changed_variables(context, env or (), entry)
     changed = tuple(f"env {name} changed" for name in variables)
     return (*changed, *(f"it writes {path[2:]} now" for path in moved))

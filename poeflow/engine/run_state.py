@@ -18,7 +18,7 @@ from poeflow.clock import spoken
 from poeflow.engine.asking.asker import Asker
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import AttachmentReader
-from poeflow.engine.asking.request_data import DrawnFiles
+from poeflow.engine.asking.request_data import MediaFolder
 from poeflow.engine.asking.tools import Toolboxes
 from poeflow.engine.lock_entries import Accepting
 from poeflow.engine.lock_update import LockUpdate
@@ -91,7 +91,7 @@ class RunState:
         self._gates = _gates(max(1, concurrency // 2))
         """For aliases that wait for limits of their own: others have the rest of the slots."""
         self.attachments = AttachmentReader(context.project, forbidden=context.keys)
-        self.drawn = _drawn_files(context)
+        self.media_folders = _media_folders(context)
         self._time_limits = TimeLimits()
         self.asker = Asker(context, elapsed=self.elapsed, pause=self._time_limits.pause)
         self.saver = Saver(context, elapsed=self.elapsed)
@@ -428,10 +428,10 @@ def _gates(width: int) -> defaultdict[str, asyncio.Semaphore]:
     return defaultdict(lambda: asyncio.Semaphore(width))
 
 
-def _drawn_files(context: RunContext) -> list[DrawnFiles]:
+def _media_folders(context: RunContext) -> list[MediaFolder]:
     """Return where media of earlier steps are: those of a trial come first."""
     trees = [tree for tree in (context.trial_tree, context.output_tree) if tree is not None]
-    return [DrawnFiles(tree, AttachmentReader(tree, forbidden=context.keys)) for tree in trees]
+    return [MediaFolder(tree, AttachmentReader(tree, forbidden=context.keys)) for tree in trees]
 
 
 async def side_by_side(

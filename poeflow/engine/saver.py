@@ -213,11 +213,11 @@ class Saver:
             self._context.listen(Warned(at=self._elapsed(), step=instance, message=message))
 
     async def media(
-        self, instance: str, folder: str, text: str, *, drawn: Collection[str] = ()
+        self, instance: str, folder: str, text: str, *, known: Collection[str] = ()
     ) -> dict[str, str] | None:
         """Fetch the files an answer links to into a project folder; return their hashes by path.
 
-        None if one is not stored and this run fetches nothing. `drawn` are the names of the lock's
+        None if one is not stored and this run fetches nothing. `known` are the names of the lock's
         files of the instance: no other stored file is used. Raises `StepError` if there is no file,
         or one is not valid media.
         """
@@ -227,7 +227,7 @@ class Saver:
             raise StepError(f'the answer has no media: "{beginning}"', hint="ask for a picture")
         written: dict[str, str] = {}
         for url in urls:
-            data = await self._fetched(instance, url, drawn)
+            data = await self._fetched(instance, url, known)
             if data is None:
                 return None
             target = f"{folder}/{file_name(data)}"
@@ -240,7 +240,7 @@ class Saver:
         return written
 
     def _accepted_media(self, target: str, digest: str) -> str | None:
-        """Return the hash of an accepted media file that stays in place of the one drawn, or None.
+        """Return the hash of an accepted media file that stays in place of a new one, or None.
 
         A file is named by its content: poeflow wrote none but that with `digest` there.
         """
@@ -256,13 +256,13 @@ class Saver:
         """Raise `StepError` if the path of an output holds a key: the lock stores paths."""
         self._context.refuse_keys(target.encode("utf-8", "replace"), "the path of an output")
 
-    async def _fetched(self, instance: str, url: str, drawn: Collection[str]) -> bytes | None:
+    async def _fetched(self, instance: str, url: str, known: Collection[str]) -> bytes | None:
         """Return the file of an address: a `data:` address, a stored file, or one fetched now."""
         inline = await asyncio.to_thread(file_in, url, limit=self._context.downloads.limit)
         if inline is not None:
             return inline
         stored = await asyncio.to_thread(self._context.answers.media, url)
-        if stored is not None and (not drawn or file_name(stored) in drawn):
+        if stored is not None and (not known or file_name(stored) in known):
             return stored
         if stored is not None:
             message = "a stored file is not the one the lock has; it is not used"

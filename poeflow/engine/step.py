@@ -57,7 +57,9 @@ class StepRunner:
         self._run_used_flow = run_used_flow
         self._schemas = schemas
         self._stored = stored
-        self._composer = Composer(plan, schemas, context, run_state.attachments, run_state.drawn)
+        self._composer = Composer(
+            plan, schemas, context, run_state.attachments, run_state.media_folders
+        )
         self._commands = Commands(plan, context, run_state.attachments)
         self._has_other_tools = self._commands.has_other_tools
         self._read_expectations = {step: plan.steps[step].expect for step in plan.checked.judged}
@@ -87,7 +89,7 @@ class StepRunner:
                     elif kind == "command":
                         result = await self._run_command(work)
                     else:
-                        result = self._told(work, await self._asked(work))
+                        result = self._reported(work, await self._asked(work))
                     if isinstance(result, StepResult) and result.verdicts:
                         results.refuse_failing(result, kind=kind)
             return await self._save(work, result) if isinstance(result, StepResult) else result
@@ -242,7 +244,7 @@ class StepRunner:
         )
         if result.is_failing and self._run_state.asker.mends(work.name):
             return None
-        self._told(work, result)
+        self._reported(work, result)
         results.refuse_failing(result, kind=spec.kind)
         return result
 
@@ -291,9 +293,9 @@ class StepRunner:
 
     async def _ask_sample(self, work: StepInput) -> StepResult | NoResult:
         async with self._slot(work):
-            return self._told(work, await self._asked(work))
+            return self._reported(work, await self._asked(work))
 
-    def _told(self, work: StepInput, result: StepResult | NoResult) -> StepResult | NoResult:
+    def _reported(self, work: StepInput, result: StepResult | NoResult) -> StepResult | NoResult:
         """Return a result, once what is not as expected of it is reported."""
         if isinstance(result, StepResult):
             self._run_state.emitter(work.name).judged(result.verdicts)
@@ -334,7 +336,7 @@ class StepRunner:
             if is_over and not work.is_doubted and self._is_doubtful(work, turns):
                 work = self._without_stored_answer(work, request)
                 turns, is_over = self._turns(work), False
-            if not is_over and not await self._fetch_drawn(work, turns):
+            if not is_over and not await self._fetch_turn_media(work, turns):
                 return Unknown("a file it drew is not here")
         end = turns.last
         if len(turns.taken) > 1:
@@ -343,10 +345,10 @@ class StepRunner:
         media = await self._fetch_media(work, turns)
         if media is None:
             return Unknown("a file it drew is not here")
-        turns.draw(media)
+        turns.take_media(media)
         return self._result(work.step, turns)
 
-    async def _fetch_drawn(self, work: StepInput, turns: Turns) -> bool:
+    async def _fetch_turn_media(self, work: StepInput, turns: Turns) -> bool:
         """Fetch the media of a turn for the next one, which sees them; return whether it could.
 
         A turn without any has none.
@@ -358,7 +360,7 @@ class StepRunner:
         except StepError as error:
             self._run_state.emitter(work.name).warned((error.message,))
             media = {}
-        turns.draw(media or {})
+        turns.take_media(media or {})
         return media is not None
 
     async def _verdicts(
@@ -480,8 +482,8 @@ class StepRunner:
         answer = split_reasoning(completion.text).answer
         found = [one for one in work.answer_entries if one.is_of(turns.first.first.fingerprint)]
         names = {path.rpartition("/")[2] for one in found for path in one.outputs}
-        drawn = frozenset(filter(is_media_name, names))
-        return await self._run_state.saver.media(work.name, folder, answer, drawn=drawn)
+        known = frozenset(filter(is_media_name, names))
+        return await self._run_state.saver.media(work.name, folder, answer, known=known)
 
     def _result(self, step: str, turns: Turns) -> StepResult:
         expected, is_continued = self._read_expectations.get(step, ()), step in self._continued

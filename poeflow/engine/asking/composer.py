@@ -11,7 +11,7 @@ from poeflow.digest import Json, encode_json
 from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.asking.message_parts import AttachmentReader
-from poeflow.engine.asking.request_data import DataTurns, DrawnFiles, Files
+from poeflow.engine.asking.request_data import DataTurns, Files, MediaFolder
 from poeflow.engine.asking.tools import definitions
 from poeflow.errors import StepError
 from poeflow.flowfile.loops import continues_itself
@@ -33,7 +33,7 @@ class Composed(msgspec.Struct, frozen=True):
 
 
 class Composer:
-    """Composes the requests of one flow. `drawn` has the media of earlier steps."""
+    """Composes the requests of one flow. `media_folders` have the media of earlier steps."""
 
     def __init__(
         self,
@@ -41,13 +41,13 @@ class Composer:
         schemas: AnswerSchemas,
         context: RunContext,
         attachments: AttachmentReader,
-        drawn: Sequence[DrawnFiles],
+        media_folders: Sequence[MediaFolder],
     ) -> None:
         self._plan = plan
         self._steps = plan.steps
         self._texts = plan.texts
         self._schemas = schemas
-        self._files = Files(plan.texts, attachments, drawn)
+        self._files = Files(plan.texts, attachments, media_folders)
         self._from_data = DataTurns(context.project, plan.file, plan.texts)
         self._declared = context.declared
 
@@ -211,7 +211,7 @@ class Composer:
         own: KeyPath = ("steps", step, "attachments")
         files = list(self._files.found(instance.attached.get(own, ()), warnings))
         for index, entry in enumerate(self._steps[step].attachments):
-            files += self._files.drawn((*own, index), entry, values, warnings)
+            files += self._files.step_media((*own, index), entry, values, warnings)
         if files:
             _add_parts(messages, files)
 

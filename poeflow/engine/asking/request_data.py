@@ -27,7 +27,7 @@ from poeflow.templates.sites import Texts, as_text
 from poeflow.templates.threads import RowError, examples, thread
 
 
-class DrawnFiles(msgspec.Struct, frozen=True):
+class MediaFolder(msgspec.Struct, frozen=True):
     """A folder with media of earlier steps, and what reads them."""
 
     tree: Project
@@ -37,19 +37,19 @@ class DrawnFiles(msgspec.Struct, frozen=True):
 class Files:
     """Loads the files of one flow's requests.
 
-    `attachments` reads files of the project, `drawn` media of earlier steps, from the first folder
-    that has them. Warnings are added to `warnings`.
+    `attachments` reads files of the project; the first of the `media_folders` that has one of an
+    earlier step reads that. Warnings are added to `warnings`.
     """
 
     def __init__(
         self,
         texts: Texts,
         attachments: AttachmentReader,
-        drawn: Sequence[DrawnFiles],
+        media_folders: Sequence[MediaFolder],
     ) -> None:
         self._texts = texts
         self._attachments = attachments
-        self._drawn = drawn
+        self._media_folders = media_folders
 
     def found(self, found: tuple[Found, ...], warnings: list[str]) -> Iterator[Part]:
         """Yield the parts of files that were found before."""
@@ -71,9 +71,9 @@ class Files:
             elif part.attach is not None:
                 own = (*own, "attach")
                 yield from self.found(attached[own], warnings)
-                yield from self.drawn(own, part.attach, values, warnings)
+                yield from self.step_media(own, part.attach, values, warnings)
 
-    def drawn(
+    def step_media(
         self, path: KeyPath, entry: str | Attachment, values: Values, warnings: list[str]
     ) -> Iterator[Part]:
         """Yield the media of an earlier step: its paths, in the folder of outputs."""
@@ -90,10 +90,12 @@ class Files:
             found = find(place.tree, source, relative_to="//")
             yield from self._loaded(found, place.reader, warnings)
 
-    def _place(self, path: str) -> DrawnFiles:
-        """Return the folder that has a drawn file, the last one if none has."""
-        places = (one for one in self._drawn if one.tree.path_of(f"//{path.lstrip('/')}").exists())
-        return next(places, self._drawn[-1])
+    def _place(self, path: str) -> MediaFolder:
+        """Return the folder that has a file of an earlier step, the last one if none has."""
+        places = (
+            one for one in self._media_folders if one.tree.path_of(f"//{path.lstrip('/')}").exists()
+        )
+        return next(places, self._media_folders[-1])
 
     def _loaded(
         self, found: tuple[Found, ...], reader: AttachmentReader, warnings: list[str]

@@ -146,7 +146,7 @@ class Turns:
             self.taken = (end,)
         return not reading.faults
 
-    def draw(self, media: dict[str, str]) -> None:
+    def take_media(self, media: dict[str, str]) -> None:
         """Take the hashes of the media of the last turn by their project paths."""
         self.media, self.files = tuple(media), {**self.files, **media}
 
