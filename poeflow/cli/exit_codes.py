@@ -11,13 +11,13 @@ from typing import Final
 
 import click
 
-from poeflow import __version__
 from poeflow.cli.suggestions import instead_of_option
 from poeflow.errors import BUG, INTERRUPTED, DiskError, InvalidFlowError, PoeflowError
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.redact import Scrubber, Secret, visible
 from poeflow.report.github_commands import inert
 from poeflow.settings import known_keys
+from poeflow.version import __version__
 
 BROKEN_PIPE: Final = 141
 _NO_NUMBER: Final = lazy_pattern(r"is not a valid (float|integer)(?: range)?\.$")

@@ -6,8 +6,8 @@ from typing import Final
 
 import click
 
-from poeflow import __version__
 from poeflow.cli.suggestions import instead_of_command
+from poeflow.version import __version__
 
 COMMANDS: Final = {
     "accept": "Keep output files that were edited by hand.",

@@ -10,7 +10,7 @@ import sys
 def main() -> None:
     """Run the command line and exit with its code."""
     if sys.argv[1:] == ["--version"]:
-        from poeflow import __version__
+        from poeflow.version import __version__
 
         sys.stdout.write(f"poeflow {__version__}\n")
         return

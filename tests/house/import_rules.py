@@ -39,7 +39,7 @@ LATE = {
 }
 """What may be imported where it is used, and why."""
 OURS_LATE = {
-    ("poeflow.cli.start", "poeflow"),  # --version imports nothing else
+    ("poeflow.cli.start", "poeflow.version"),  # --version imports nothing else
     ("poeflow.cli.start", "poeflow.cli.exit_codes"),
     ("poeflow.cli.start", "poeflow.cli.main"),
     ("poeflow.cli.page_server", "poeflow.report.pages.site"),  # starlette and uvicorn are an extra
