@@ -24,7 +24,7 @@ from poeflow.engine.recipe import (
 )
 from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.engine.step_state import proofs_of_turns
-from poeflow.flowfile.step_settings import samples_of
+from poeflow.flowfile.loops import samples_of
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
 from poeflow.planning.preparation import own_items

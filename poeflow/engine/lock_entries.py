@@ -23,9 +23,8 @@ from poeflow.engine.asking.programs import changed_variables
 from poeflow.engine.asking.request import messages_by_hash, messages_in
 from poeflow.engine.recipe import SERVER, Recipe
 from poeflow.engine.results import StepResult
-from poeflow.flowfile.loops import carry_of, continues_itself
+from poeflow.flowfile.loops import carry_of, continues_itself, samples_of
 from poeflow.flowfile.model import Flow, Output
-from poeflow.flowfile.step_settings import samples_of
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan

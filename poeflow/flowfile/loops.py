@@ -9,13 +9,13 @@ from typing import Final
 import msgspec
 
 from poeflow.digest import Json, canonical, encode_json, sha256_of, sha256_of_json
-from poeflow.flowfile.model import Flow, Loop, Step
-from poeflow.flowfile.step_settings import samples_of
+from poeflow.flowfile.model import Flow, Loop, Samples, Step
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.project.globs import is_pattern
 from poeflow.project.lazy_items import file_of
 
 _CHAIN: Final = lazy_pattern(r"\s*(?:\{\{\s*)?steps\.([a-z_][a-z0-9_]*)\s*(?:\}\})?\s*")
+_SAMPLE: Final = lazy_pattern(r"\{\{[^}]*\bsample\b")
 _COLUMN: Final = lazy_pattern(r"\s*(?:\{\{\s*)?item\.([A-Za-z_]\w*)\s*(?:\}\})?\s*")
 ITEM_NAMES: Final = frozenset({"item", "loop", "matrix"})
 """What an instance has of its item, or its combination, besides the key."""
@@ -114,6 +114,17 @@ def names_of(flow: Flow, name: str) -> frozenset[str]:
             names |= _OF_MATRIX
         origin = following
     return frozenset(names)
+
+
+def samples_of(step: Step) -> Samples:
+    """Return how many answers a step requests, and what share of them must pass."""
+    written = step.samples
+    return written if isinstance(written, Samples) else Samples(count=written or 1)
+
+
+def saves_samples(step: Step) -> bool:
+    """Return whether each sample of a step is saved to a file of its own."""
+    return samples_of(step).count > 1 and bool(_SAMPLE.search(step.output.save or ""))
 
 
 def key_text(value: Json) -> str:

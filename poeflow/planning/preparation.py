@@ -6,7 +6,7 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.errors import PoeflowError, StepError
-from poeflow.flowfile.loops import carry_of
+from poeflow.flowfile.loops import carry_of, saves_samples
 from poeflow.flowfile.model import Attachment
 from poeflow.flowfile.rules import model_fault
 from poeflow.flowfile.step_settings import (
@@ -15,8 +15,6 @@ from poeflow.flowfile.step_settings import (
     attachment_lists,
     fallback_settings,
     model_of,
-    reduction_of,
-    saves_samples,
     settings_of,
     with_keys_of,
 )
@@ -25,7 +23,13 @@ from poeflow.planning.checked import Checked
 from poeflow.planning.files import flow_claims
 from poeflow.planning.instances import StepInstance
 from poeflow.problems import Problem
-from poeflow.project.attachment_files import AttachmentSource, Found, check_total, find
+from poeflow.project.attachment_files import (
+    AttachmentSource,
+    Found,
+    check_total,
+    find,
+    reduction_of,
+)
 from poeflow.project.output_paths import check_output_path, claim_of
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.reader import Reads
@@ -221,7 +225,7 @@ class Preparer:
             as_=entry.as_,
             name=rendered("name", entry.name),
             media_type=entry.media_type,
-            reduction=reduction_of(entry),
+            reduction=reduction_of(entry.resize, entry.pages),
         )
 
 

@@ -7,9 +7,9 @@ from typing import Final
 import msgspec
 
 from poeflow.errors import UsageError
+from poeflow.flowfile.loops import samples_of
 from poeflow.flowfile.model import Step
 from poeflow.flowfile.patterns import one_of
-from poeflow.flowfile.step_settings import samples_of
 from poeflow.planning.checked import Checked
 from poeflow.records import key_of, outer_step, path_of, step_of, whole_instance, wholes_of
 

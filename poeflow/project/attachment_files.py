@@ -23,6 +23,13 @@ class Reduction(msgspec.Struct, frozen=True, kw_only=True):
     pages: str | None = None
 
 
+def reduction_of(resize: int | None, pages: int | str | None) -> Reduction | None:
+    """Return how much of a file is sent, None if it is all."""
+    if resize is None and pages is None:
+        return None
+    return Reduction(resize=resize, pages=None if pages is None else str(pages))
+
+
 class AttachmentSource(msgspec.Struct, frozen=True, kw_only=True):
     """An attachment as written: a path or glob, or the https address of an image."""
 

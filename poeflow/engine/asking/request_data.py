@@ -16,11 +16,10 @@ from poeflow.flowfile.model import (
     MessageSpec,
     TextFile,
 )
-from poeflow.flowfile.step_settings import reduction_of
 from poeflow.flowfile.tables import MAX_BYTES, rows
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.planning.instances import Attached
-from poeflow.project.attachment_files import AttachmentSource, Found, find
+from poeflow.project.attachment_files import AttachmentSource, Found, find, reduction_of
 from poeflow.project.project import Project
 from poeflow.templates.render import TemplateError, Values
 from poeflow.templates.sites import Texts, as_text
@@ -90,7 +89,7 @@ class Files:
                 as_=entry.as_,
                 name=entry.name,
                 media_type=entry.media_type,
-                reduction=reduction_of(entry),
+                reduction=reduction_of(entry.resize, entry.pages),
             )
             place = self._place(str(one))
             found = find(place.tree, source, relative_to="//")
