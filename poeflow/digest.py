@@ -234,12 +234,23 @@ def sha256_of_json(value: object) -> str:
     return made.hexdigest()
 
 
+def key_text(value: Json) -> str:
+    """Return the key of an item: a text or number itself, else 12 digits of its hash."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | dict):
+        return sha256_of_json(value)[:_KEY_DIGITS]
+    return encode_json(value).decode()
+
+
 @functools.lru_cache(maxsize=1024)  # the key of an instance is hashed again while it runs
 def sha256_of_key(key: str) -> str:
     """Return the hash of the key of an instance, which is that of the key as JSON."""
     return sha256_of(canonical(key))
 
 
+_KEY_DIGITS: Final = 12
+"""Hexadecimal digits of a hash that is the key of an item."""
 SHORT: Final = 22
 """Characters of a short hash."""
 PREFIX: Final = 32

@@ -13,6 +13,7 @@ from poeflow.digest import (
     Json,
     canonical,
     encode_json,
+    key_text,
     sha256_of,
     sha256_of_json,
     sha256_of_key,
@@ -21,14 +22,7 @@ from poeflow.digest import (
 from poeflow.engine import passed
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.flowfile.key_marks import decisions
-from poeflow.flowfile.loops import (
-    ITEM_NAMES,
-    carry_of,
-    continues_itself,
-    is_fan_out,
-    is_fold,
-    key_text,
-)
+from poeflow.flowfile.loops import ITEM_NAMES, carry_of, continues_itself, is_fan_out, is_fold
 from poeflow.flowfile.model import Flow, Step
 from poeflow.flowfile.step_settings import POE, Settings, judges_of, judging_personas, model_of
 from poeflow.flowfile.yaml_tree import KeyPath

@@ -1,17 +1,15 @@
-"""Steps that run once for each item: which do, the names they define, their keys, their number."""
+"""Steps that run many times: which do, the names they define, their keys, their number."""
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
-from itertools import product, takewhile
-from pathlib import PurePosixPath
+from itertools import product
 from typing import Final
 
 import msgspec
 
-from poeflow.digest import Json, canonical, encode_json, sha256_of, sha256_of_json
+from poeflow.digest import Json, canonical, key_text, sha256_of
 from poeflow.flowfile.model import Flow, Loop, Samples, Step
 from poeflow.lazy_pattern import lazy_pattern
-from poeflow.project.globs import is_pattern
 from poeflow.project.lazy_items import file_of
 
 _CHAIN: Final = lazy_pattern(r"\s*(?:\{\{\s*)?steps\.([a-z_][a-z0-9_]*)\s*(?:\}\})?\s*")
@@ -22,7 +20,6 @@ ITEM_NAMES: Final = frozenset({"item", "loop", "matrix"})
 _OF_ITEMS: Final = frozenset({"item", "key", "loop"})
 OF_TURNS: Final = frozenset({"previous", "repeat"})
 _OF_MATRIX: Final = frozenset({"matrix", "key", "loop"})
-HASH_DIGITS: Final = 12
 MAX_FITS: Final = 1_000_000
 """How many comparisons with entries and added keys a matrix may take: a few seconds of work."""
 MAX_INSTANCES: Final = 20_000
@@ -125,22 +122,6 @@ def samples_of(step: Step) -> Samples:
 def saves_samples(step: Step) -> bool:
     """Return whether each sample of a step is saved to a file of its own."""
     return samples_of(step).count > 1 and bool(_SAMPLE.search(step.output.save or ""))
-
-
-def key_text(value: Json) -> str:
-    """Return the key of an item: a text or number itself, else 12 digits of its hash."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list | dict):
-        return sha256_of_json(value)[:HASH_DIGITS]
-    return encode_json(value).decode()
-
-
-def path_key(path: str, pattern: str) -> str:
-    """Return the key of a path: what is below the folder with which its pattern begins."""
-    folders = PurePosixPath(pattern).parts[:-1]
-    count = sum(1 for _ in takewhile(lambda part: not is_pattern(part), folders))
-    return "/".join(PurePosixPath(path).parts[count:])
 
 
 def matrix_key(combination: Mapping[str, Json]) -> str:

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from poeflow.digest import Json
+from poeflow.digest import Json, key_text
 from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import chained_to, first_twice, is_fan_out, key_column, key_text
+from poeflow.flowfile.loops import chained_to, first_twice, is_fan_out, key_column
 from poeflow.flowfile.model import ExampleFile, Loop, Matrix, Step, TextFile
 from poeflow.flowfile.tables import ROW_SUFFIXES, joined, read_table
 from poeflow.flowfile.yaml_tree import KeyPath

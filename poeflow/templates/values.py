@@ -11,8 +11,7 @@ from typing import Any, Final, Literal
 
 from jinja2.runtime import Undefined
 
-from poeflow.digest import Json
-from poeflow.flowfile.loops import key_text
+from poeflow.digest import Json, key_text
 from poeflow.flowfile.patterns import one_of
 from poeflow.lazy_pattern import lazy_pattern
 

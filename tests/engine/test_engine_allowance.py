@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from poeflow.digest import key_text
 from poeflow.errors import InvalidFlowError
-from poeflow.flowfile.loops import MAX_INSTANCES, MAX_ROWS, combined, key_text
+from poeflow.flowfile.loops import MAX_INSTANCES, MAX_ROWS, combined
 from poeflow.settings import UserConfig
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\n"
