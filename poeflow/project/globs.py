@@ -5,7 +5,7 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -108,6 +108,12 @@ def matches(
     found.sort()
     _note(project, pattern, start, tuple(found))
     return found
+
+
+def check_matched(pattern: str, paths: Sequence[str]) -> None:
+    """Check that a pattern, as shown, matches any paths. Raises `FileProblem`."""
+    if not paths:
+        raise FileProblem(f"{pattern} matches no file", hint=NO_MATCH_HINT)
 
 
 def _literal(folders: tuple[str, ...]) -> tuple[str, ...]:
