@@ -3,15 +3,14 @@
 Tools and response formats in files of their own are put in their places first.
 """
 
-from collections.abc import Mapping
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Final
 
 import msgspec
 
-from poeflow.digest import Json
 from poeflow.flowfile.build import SCHEMA, PartFiles, build, drop_invalid_parts
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.model import Flow
 from poeflow.flowfile.project_settings import KnownSettings, ProjectSettings, with_project_settings
 from poeflow.flowfile.rules import oversized_settings, rule_problems
@@ -33,32 +32,6 @@ _OTHER_FILES: Final = (
 )
 """Endings of files found beside flows, and descriptions of these files."""
 _NAME_FLOWS: Final = "name flows, which are YAML files with poeflow: 1, or their folder"
-
-
-class FlowFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A flow and its source. `path` is canonical in the project: `//flows/notes.yaml`.
-
-    `is_sound` if loading found no errors and dropped nothing; `whole` is the document before it
-    dropped anything. `pinned_models` are the project's patterns of names that a model may have,
-    None for any.
-    """
-
-    flow: Flow
-    document: Document
-    path: str
-    is_sound: bool = True
-    pinned_models: tuple[str, ...] | None = None
-    whole: Document | None = None
-
-    @property
-    def name(self) -> str:
-        """The flow's own name, else the file's stem."""
-        return self.flow.name or self.path.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-
-    def early_names(self, inputs: Mapping[str, Json]) -> dict[str, Json]:
-        """Return the names that templates can use before any step has run."""
-        about: Json = {"name": self.name, "description": self.flow.description}
-        return {"inputs": dict(inputs), "flow": about}
 
 
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):

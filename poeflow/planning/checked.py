@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.problems import Place, Problem
 

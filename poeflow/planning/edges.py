@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 from poeflow.digest import Json, encode_json
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.loops import chained_to, is_fan_out, names_of
 from poeflow.flowfile.model import Attachment
 from poeflow.flowfile.step_settings import attachments_of, personas_of

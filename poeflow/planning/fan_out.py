@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from poeflow.digest import Json, key_text
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.loops import chained_to, first_twice, is_fan_out, key_column
 from poeflow.flowfile.model import ExampleFile, Loop, Matrix, Step, TextFile
 from poeflow.flowfile.tables import ROW_SUFFIXES, joined, read_table

@@ -8,7 +8,7 @@ import msgspec
 
 from poeflow.answers.schema_errors import sentence
 from poeflow.flowfile import inputs as inputs_file
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.loops import is_fan_out, loop_of
 from poeflow.flowfile.model import Attachment, Step
 from poeflow.flowfile.patterns import one_of

@@ -11,7 +11,7 @@ from typing import Final, overload
 import msgspec
 
 from poeflow.digest import Json, key_text
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.loops import (
     InstanceCount,
     TooManyFitsError,

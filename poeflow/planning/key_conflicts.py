@@ -6,7 +6,7 @@ from typing import Final
 from msgspec import UNSET
 
 from poeflow.digest import Json, encode_json
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.loops import chained_to, continues_itself, is_fan_out, samples_of
 from poeflow.flowfile.model import PartFile, Repeat, Step
 from poeflow.flowfile.patterns import MAX_COMPARED, nearest

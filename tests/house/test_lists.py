@@ -16,8 +16,8 @@ from poeflow.answers.prompts import correction, instruction
 from poeflow.cli.commands.run import run
 from poeflow.cli.output import RUN_OUTPUTS, RunFormat
 from poeflow.flowfile.build import SCHEMA, decode_valid
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.key_marks import templates_of
-from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.model import Expectation, Flow, Format, Output, Step
 from poeflow.flowfile.schema import bundled_schema, validate
 from poeflow.flowfile.yaml_tree import parse

@@ -8,7 +8,7 @@ from poeflow.client.messages import Message, Part, TextPart
 from poeflow.digest import Json
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.errors import StepError
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.model import (
     Attachment,
     ExampleFile,

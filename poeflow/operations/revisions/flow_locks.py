@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 
 from poeflow.errors import PoeflowError
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.inputs import read_inputs
-from poeflow.flowfile.load import FlowFile
 from poeflow.operations.check import Checkup
 from poeflow.operations.locks import LOCK_ENDING, lock_path
 from poeflow.operations.revisions.flow_reads import FileRead, flow_reads, reads_of_run
