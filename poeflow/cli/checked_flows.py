@@ -22,7 +22,7 @@ from poeflow.operations.watch.watched_files import WatchedFiles
 from poeflow.planning.selection import check_steps
 from poeflow.problems import Problem, errors_only
 from poeflow.project.private_files import Access
-from poeflow.report.problem_lines import in_color, listing
+from poeflow.report.problem_formats import in_color, listing
 from poeflow.report.terminal.text import marks_for
 
 

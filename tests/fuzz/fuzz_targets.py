@@ -51,7 +51,7 @@ from poeflow.records import (
 from poeflow.redact import Scrubber, Secret
 from poeflow.report.pages.file import html_report
 from poeflow.report.pages.source import PageData, Pictures
-from poeflow.report.problem_lines import with_source
+from poeflow.report.problem_formats import with_source
 from poeflow.simulator.bot_list import read_bot_list
 from poeflow.simulator.chat import SimulatorSettings
 from poeflow.simulator.http_messages import Request

@@ -25,7 +25,7 @@ from poeflow.cli.targets import flow_targets
 from poeflow.errors import InvalidFlowError
 from poeflow.operations.check import checkups
 from poeflow.problems import Problem, errors_only, is_more_notice
-from poeflow.report.problem_documents import DOCUMENTS
+from poeflow.report.problem_formats import DOCUMENTS
 from poeflow.report.terminal.text import marks_for
 
 EPILOG: Final = """\b
