@@ -23,7 +23,7 @@ from poeflow.store.revisions.comparisons import (
     StepComparison,
 )
 
-SHORT: Final = 80
+_SHORT: Final = 80
 """Characters of a value that is shown in one line with what it was before."""
 _NARROWEST: Final = 20
 _MOST_NAMES: Final = 3
@@ -33,7 +33,7 @@ _EDITS: Final = {
     "edit": "edited by hand and accepted",
     "dropped": "an edit by hand is not accepted any more",
 }
-NO_TEXT: Final = "no text, or too long to compare"
+_NO_TEXT: Final = "no text, or too long to compare"
 
 
 class Looks(TypedDict):
@@ -49,25 +49,25 @@ def comparison_lines(found: Comparison, **looks: Unpack[Looks]) -> Iterator[Line
     marks = looks["marks"]
     for flow in found.flows:
         came = f"{marks.shown(flow.old_path)} -> " if flow.old_path is not None else ""
-        yield ((f"{came}{marks.shown(flow.path)}", "bold"), (f": {flow_words(flow)}", ""))
-        for revision, problem in problems_of(flow, found):
+        yield ((f"{came}{marks.shown(flow.path)}", "bold"), (f": {_flow_words(flow)}", ""))
+        for revision, problem in _problems_of(flow, found):
             yield ((f"  in {marks.shown(revision)}: {marks.shown(problem)}", "red"),)
         for step in flow.steps:
-            yield ((f"  {marks.shown(step.id)}", "cyan"), (f": {step_words(step)}", ""))
-            yield from (((f"    {marks.shown(one)}", ""),) for one in answer_words(step))
+            yield ((f"  {marks.shown(step.id)}", "cyan"), (f": {_step_words(step)}", ""))
+            yield from (((f"    {marks.shown(one)}", ""),) for one in _answer_words(step))
             for cause in step.causes:
-                yield (("    ", ""), (marks.shown(cause_words(cause)), ""))
-                if not is_short(cause):
+                yield (("    ", ""), (marks.shown(_cause_words(cause)), ""))
+                if not _is_short(cause):
                     yield from _block(cause.old, cause.new, **looks)
         for output in flow.outputs:
-            yield ((f"  {marks.shown(output.path)}", "cyan"), (f": {output_words(output)}", ""))
-            if has_text(output):
+            yield ((f"  {marks.shown(output.path)}", "cyan"), (f": {_output_words(output)}", ""))
+            if _has_text(output):
                 yield from _block(output.old, output.new, **looks)
 
 
 def _block(old: str | None, new: str | None, **looks: Unpack[Looks]) -> Iterator[Line]:
     if old == new:
-        yield ((_NESTED, ""), (f"({NO_TEXT})", "dim"))
+        yield ((_NESTED, ""), (f"({_NO_TEXT})", "dim"))
         return
     width = max(looks["width"] - len(_NESTED), _NARROWEST)
     lines, more = rewritten(
@@ -78,7 +78,7 @@ def _block(old: str | None, new: str | None, **looks: Unpack[Looks]) -> Iterator
         yield ((_NESTED, ""), (f"... ({more:,} more lines)", "dim"))
 
 
-def problems_of(flow: FlowComparison, found: Comparison) -> Iterator[tuple[str, str]]:
+def _problems_of(flow: FlowComparison, found: Comparison) -> Iterator[tuple[str, str]]:
     """Yield the revisions in which a flow cannot be used as it is, each with the reason."""
     if flow.old_problem:
         yield found.old.name, flow.old_problem
@@ -86,7 +86,7 @@ def problems_of(flow: FlowComparison, found: Comparison) -> Iterator[tuple[str, 
         yield found.new.name, flow.problem
 
 
-def answer_words(step: StepComparison) -> Iterator[str]:
+def _answer_words(step: StepComparison) -> Iterator[str]:
     """Yield which other names answered, each with the count of instances, at most `_MOST_NAMES`."""
     for one in step.answered[:_MOST_NAMES]:
         if one.before is None:
@@ -99,19 +99,19 @@ def answer_words(step: StepComparison) -> Iterator[str]:
         yield f"and {more:,} more name{'s' * (more != 1)}"
 
 
-def flow_words(flow: FlowComparison) -> str:
+def _flow_words(flow: FlowComparison) -> str:
     """Return what became of a flow: its instances, and what they cost."""
     words: list[str] = [] if flow.fate == "changed" else [flow.fate]
-    counts = counts_words(flow.instances)
+    counts = _counts_words(flow.instances)
     words += [f"instances {counts}"] if counts else []
     if flow.spent is not None:
-        words.append(f"the new answers were {spending_words(flow.spent)}")
+        words.append(f"the new answers were {_spending_words(flow.spent)}")
     if flow.to_spend is not None:
-        words.append(f"a run would send at least {spending_words(flow.to_spend)}")
+        words.append(f"a run would send at least {_spending_words(flow.to_spend)}")
     return "; ".join(words) or "no instance has another result"
 
 
-def counts_words(counts: InstanceCounts) -> str:
+def _counts_words(counts: InstanceCounts) -> str:
     """Return counts of instances in words, empty if all are zero."""
     named = {
         "changed": counts.changed,
@@ -122,7 +122,7 @@ def counts_words(counts: InstanceCounts) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in named.items() if count)
 
 
-def spending_words(spending: Spending) -> str:
+def _spending_words(spending: Spending) -> str:
     """Return requests, tokens and cost in words."""
     many = "s" * (spending.requests != 1)
     words = [f"{spending.requests:,} request{many}", f"{spending.tokens:,} tokens"]
@@ -130,18 +130,18 @@ def spending_words(spending: Spending) -> str:
     return ", ".join([*words, "cost unknown" if cost is None else f"${cost:.4f}"])
 
 
-def step_words(step: StepComparison) -> str:
+def _step_words(step: StepComparison) -> str:
     """Return what became of a step: its instances, and whether it only follows others."""
     words: list[str] = [] if step.fate == "changed" else [step.fate]
     if step.follows:
         only = "only " * (not step.causes and step.fate == "changed")
         words.append(f"{only}follows {', '.join(step.follows)}")
-    counts = counts_words(step.instances)
+    counts = _counts_words(step.instances)
     words += [counts] if counts else []
     return "; ".join(words) or "no instance has another result"
 
 
-def cause_words(cause: Cause) -> str:
+def _cause_words(cause: Cause) -> str:
     """Return a cause in words: its kind, name and place, and short values."""
     if cause.kind == "answer":
         return "answered again: the request is the same"
@@ -150,7 +150,7 @@ def cause_words(cause: Cause) -> str:
     is_named = cause.name != cause.kind
     name = f"{cause.kind} {cause.name}" if is_named else cause.kind
     place = f" ({cause.place})" if cause.place else ""
-    if is_short(cause):
+    if _is_short(cause):
         return f"{name}{place}: {_value(cause.old)} -> {_value(cause.new)}"
     fate = "is new" if cause.old is None else "is gone" if cause.new is None else ""
     return f"{name}{place}{f' {fate}' if fate and cause.old != cause.new else ''}:"
@@ -160,30 +160,30 @@ def _value(text: str | None) -> str:
     return "none" if text is None else text
 
 
-def is_short(cause: Cause) -> bool:
+def _is_short(cause: Cause) -> bool:
     """Return whether both values of a cause fit into one line."""
     values = [text for text in (cause.old, cause.new) if text is not None]
     is_prose = cause.kind in ("prompt", "file")
     return cause.kind in ("answer", "edit") or (
         bool(values)
         and not is_prose
-        and all(len(text) <= SHORT and "\n" not in text for text in values)
+        and all(len(text) <= _SHORT and "\n" not in text for text in values)
     )
 
 
-def output_words(output: OutputComparison) -> str:
+def _output_words(output: OutputComparison) -> str:
     """Return what became of an output file."""
     by = f" by {output.step}" if output.step else ""
     if output.old_size is None and output.new_size is None:
         return f"written{by}, in neither revision"
-    if has_text(output) or output.fate == "removed":
+    if _has_text(output) or output.fate == "removed":
         return f"{output.fate}, written{by}" if by else output.fate
     sizes = (output.old_size, output.new_size)
     before, after = ("nothing" if size is None else f"{size:,} bytes" for size in sizes)
     return f"{output.fate}, written{by}: {before} -> {after}"
 
 
-def has_text(output: OutputComparison) -> bool:
+def _has_text(output: OutputComparison) -> bool:
     """Return whether the texts of an output can be compared."""
     is_cut = output.old is None and output.old_size is not None
     return output.new is not None and not is_cut
@@ -194,7 +194,7 @@ def total_words(found: Comparison) -> str:
     if not found.flows:
         return "no flow differs in what it reads, asks or writes"
     many = len(found.flows)
-    counts = counts_words(InstanceCounts.total(flow.instances for flow in found.flows))
+    counts = _counts_words(InstanceCounts.total(flow.instances for flow in found.flows))
     differ = f"{many:,} flow{'s differ' if many > 1 else ' differs'}"
     broken = sum(flow.fate == "broken" for flow in found.flows)
     differ += f", {broken:,} broken" if broken else ""
@@ -271,12 +271,12 @@ def _cut_words(flows: int, texts: int, span: str) -> Iterator[str]:
 
 def _section(flow: FlowComparison, found: Comparison) -> _Section:
     came = f"{_code(flow.old_path)} {escaped('->')} " if flow.old_path is not None else ""
-    lines = [f"\n#### {came}{_code(flow.path)}\n\n{escaped(flow_words(flow))}\n"]
-    for revision, problem in problems_of(flow, found):
+    lines = [f"\n#### {came}{_code(flow.path)}\n\n{escaped(_flow_words(flow))}\n"]
+    for revision, problem in _problems_of(flow, found):
         lines.append(f"- {UNICODE.failed} in {_code(revision)}: {_code(problem)}")
     lines += _listed([f"**{_code(step.id)}**: {_step(step)}" for step in flow.steps], "steps")
     lines += _listed(
-        [f"{_code(one.path)}: {escaped(output_words(one))}" for one in flow.outputs], "files"
+        [f"{_code(one.path)}: {escaped(_output_words(one))}" for one in flow.outputs], "files"
     )
     return _Section("\n".join(lines) + "\n", tuple(_details(flow)))
 
@@ -289,22 +289,22 @@ def _listed(lines: Sequence[str], what: str) -> Iterator[str]:
 
 def _step(step: StepComparison) -> str:
     """Return a step in one line: what became of it, which other names answered, each cause."""
-    causes = [cause_words(cause).removesuffix(":") for cause in step.causes[:_MOST_CAUSES]]
+    causes = [_cause_words(cause).removesuffix(":") for cause in step.causes[:_MOST_CAUSES]]
     more = len(step.causes) - len(causes)
     causes += [f"and {more:,} more"] if more else []
-    shown = "; ".join(map(_code, (*answer_words(step), *causes)))
-    return f"{escaped(step_words(step))}{f'; {shown}' if shown else ''}"
+    shown = "; ".join(map(_code, (*_answer_words(step), *causes)))
+    return f"{escaped(_step_words(step))}{f'; {shown}' if shown else ''}"
 
 
 def _details(flow: FlowComparison) -> Iterator[str]:
     """Yield the texts that changed, each folded and by itself."""
     for step in flow.steps:
         for cause in step.causes:
-            if not is_short(cause) and cause.old != cause.new:
-                title = f"{step.id}: {cause_words(cause).removesuffix(':')}"
+            if not _is_short(cause) and cause.old != cause.new:
+                title = f"{step.id}: {_cause_words(cause).removesuffix(':')}"
                 yield _detail(title, cause.old, cause.new)
     for output in flow.outputs:
-        if has_text(output):
+        if _has_text(output):
             yield _detail(output.path, output.old, output.new)
 
 
