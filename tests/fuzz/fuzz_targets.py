@@ -49,7 +49,7 @@ from poeflow.records import (
     RunFilter,
 )
 from poeflow.redact import Scrubber, Secret
-from poeflow.report.pages.file import html_report
+from poeflow.report.pages.pages import html_report
 from poeflow.report.pages.source import PageData, Pictures
 from poeflow.report.problem_formats import with_source
 from poeflow.simulator.bot_list import read_bot_list

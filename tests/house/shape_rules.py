@@ -19,7 +19,6 @@ FRAGMENTS: Mapping[str, str] = {
     "poeflow.cli.start": "the script, and `python -m poeflow`",
     "poeflow.operations.imports.import_formats": "the registry that a command looks into",
     "poeflow.operations.imports.llm_template": "one format, in the registry beside the others",
-    "poeflow.report.pages.file": "a command's own output",
 }
 """Small modules with one importer, each with the reason why it is one."""
 VERBS = {"accept", "cache", "check", "graph", "history", "plan", "run", "schema", "status"}

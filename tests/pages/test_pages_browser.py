@@ -20,7 +20,7 @@ from view_runs import (
 )
 
 from poeflow.records import RunEnd
-from poeflow.report.pages.file import html_report
+from poeflow.report.pages.pages import html_report
 from poeflow.report.pages.site import serve
 from poeflow.store.history import History
 

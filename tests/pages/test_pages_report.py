@@ -26,7 +26,7 @@ from poeflow.digest import sha256_of
 from poeflow.records import InstanceRecord, RunEnd
 from poeflow.redact import Scrubber, Secret
 from poeflow.report.history import instance_lines
-from poeflow.report.pages.file import html_report
+from poeflow.report.pages.pages import html_report
 from poeflow.store.history import History
 
 

@@ -11,7 +11,7 @@ from poeflow.cli.private_files_options import trust_state_option
 from poeflow.cli.run_arguments import history_here, run_argument
 from poeflow.errors import UsageError
 from poeflow.project.project import Project, atomic_write
-from poeflow.report.pages.file import html_report
+from poeflow.report.pages.pages import html_report
 
 EPILOG: Final = """\b
 Examples:

@@ -1,32 +1,44 @@
-"""Renders the pages of the server as HTML.
+"""Renders the pages of the server as HTML, and a run as one file that needs nothing else.
 
-Every text in a template is escaped, control characters included.
+Every text in a template is escaped, control characters included. The file has no script.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from poeflow.records import InstanceRecord, Records, RequestRow, RunFilter, RunRow, how_to_go_on
+from poeflow.opener import read_packaged
+from poeflow.records import (
+    InstanceRecord,
+    Records,
+    RequestRow,
+    RunFilter,
+    RunRow,
+    how_to_go_on,
+    whole_instance,
+)
 from poeflow.report.history import graded, run_before, scored, unmet_in
 from poeflow.report.pages import words
 from poeflow.report.pages.compare_page import comparison_view
-from poeflow.report.pages.groups import NumberedInstance, grouped, numbered
-from poeflow.report.pages.instance_page import digests_of, instance_view
+from poeflow.report.pages.groups import NumberedInstance, StepGroup, grouped, numbered
+from poeflow.report.pages.instance_page import InstanceView, SentRequest, digests_of, instance_view
 from poeflow.report.pages.run_page import page_number, run_view, step_view
 from poeflow.report.pages.source import PageData, Picture, paths_of
 from poeflow.report.pages.words import RUN_STATES, moment, run_state
 
-A_PAGE: Final = 50
+_A_PAGE: Final = 50
 _MOST_PAGES: Final = 200
 _RECENT: Final = 300
 _SIMULATED: Final = {"yes": True, "no": False}
-FOLDER: Final = Path(__file__).parent
-ASSETS: Final = FOLDER / "assets"
+_FOLDER: Final = Path(__file__).parent
+ASSETS: Final = _FOLDER / "assets"
 _FILTERS: Final = (
     words.beginning,
     words.count,
@@ -53,18 +65,12 @@ class Pages:
         self._records = shown.records
         self._pictures = shown.pictures
         self._links = SiteLinks(root)
-        self._environment = page_environment()
-        self._environment.globals |= {
-            "links": self._links,
-            "moment": lambda seconds: moment(seconds, shown.zone),
-            "run_state": run_state,
-            "states": RUN_STATES,
-        }
+        self._environment = _page_environment(self._links, shown.zone)
 
     def runs(self, asked: Mapping[str, str]) -> str:
         """Return the list of runs that match the filters in `asked`."""
         seen = self._records.changes()
-        return self._filled("runs.html", view=runs_view(self._records, asked), seen=seen)
+        return self._filled("runs.html", view=_runs_view(self._records, asked), seen=seen)
 
     def run(self, number: int) -> str | None:
         seen = self._records.changes()
@@ -173,7 +179,7 @@ class RunsView:
         return any(self.asked.values())
 
 
-def runs_view(records: Records, given: Mapping[str, str]) -> RunsView:
+def _runs_view(records: Records, given: Mapping[str, str]) -> RunsView:
     """Return the runs that match `flow`, `state`, `simulated` and `text`, on page `page`."""
     asked = {name: given.get(name, "").strip() for name in ("flow", "state", "simulated", "text")}
     page = min(page_number(given), _MOST_PAGES)
@@ -182,26 +188,32 @@ def runs_view(records: Records, given: Mapping[str, str]) -> RunsView:
         state=next((state for state in RUN_STATES if state == asked["state"]), None),
         simulated=_SIMULATED.get(asked["simulated"]),
         text=asked["text"] or None,
-        limit=page * A_PAGE + 1,
+        limit=page * _A_PAGE + 1,
     )
     found = records.runs(wanted)
     recent = records.runs(RunFilter(limit=_RECENT))
     flows = sorted({row.record.flow for row in recent} | ({asked["flow"]} - {""}))
-    rows = found[(page - 1) * A_PAGE : page * A_PAGE]
-    return RunsView(rows, asked, tuple(flows), page, has_more=len(found) > page * A_PAGE)
+    rows = found[(page - 1) * _A_PAGE : page * _A_PAGE]
+    return RunsView(rows, asked, tuple(flows), page, has_more=len(found) > page * _A_PAGE)
 
 
-def page_environment() -> Environment:
-    """Return the Jinja environment. The templates are trusted, the values are not."""
+def _page_environment(links: "SiteLinks | FileLinks", zone: tzinfo | None) -> Environment:
+    """Return the Jinja environment; times are in `zone`. Templates are trusted, values are not."""
     made = Environment(
-        loader=FileSystemLoader(FOLDER / "templates"),
+        loader=FileSystemLoader(_FOLDER / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=_harmless,
     )
-    made.globals |= {"how_to_go_on": how_to_go_on}
+    made.globals |= {
+        "how_to_go_on": how_to_go_on,
+        "links": links,
+        "moment": lambda seconds: moment(seconds, zone),
+        "run_state": run_state,
+        "states": RUN_STATES,
+    }
     made.filters |= {one.__name__: one for one in _FILTERS}
     return made
 
@@ -262,3 +274,69 @@ def _harmless(value: object) -> object:
     if isinstance(value, str) and not isinstance(value, Markup):
         return words.harmless(value)
     return value
+
+
+_MOST_PICTURES: Final = 20 * 1024 * 1024
+_BUFFERED: Final = 256
+"""Values of a page that are written together."""
+_MOST_RAW: Final = 4 * 1024 * 1024
+"""Bytes of pictures, and characters of raw requests and answers, that a report includes."""
+
+
+def html_report(row: RunRow, shown: PageData) -> Iterator[bytes]:
+    """Yield a page with all of a run, in UTF-8, with times in UTC. Raises `DiskError`.
+
+    Pictures and raw JSON are included until the file would be too large to open.
+    """
+    style = read_packaged(ASSETS / "style.css").decode()
+    records = shown.records.instances(row.id)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    page = _page_environment(FileLinks(), UTC).get_template("report.html")
+    pieces = page.stream(
+        view=run_view(row, records, few=len(records)),
+        report=_Report(row, shown),
+        style=style,
+        digest=digest,
+    )
+    pieces.enable_buffering(_BUFFERED)
+    return (shown.scrubber.scrub(piece).encode() for piece in pieces)
+
+
+class _Report:
+    """The instances of a report, one by one, and the room left for pictures and JSON."""
+
+    def __init__(self, row: RunRow, shown: PageData) -> None:
+        self._shown = shown
+        self._picture_room = _MOST_PICTURES
+        self._missing: set[str] = set()
+        self._raw_room = _MOST_RAW
+        self._requests: dict[str, list[RequestRow]] = {}
+        for request in shown.records.requests(row.id):
+            name = whole_instance(request.record.instance)
+            self._requests.setdefault(name, []).append(request)
+
+    def views(self, group: StepGroup) -> Iterator[InstanceView]:
+        """Yield the views of the instances of a step."""
+        for one in group.instances:
+            view = instance_view(
+                NumberedInstance(one.number, self._shown.completed(one.record)),
+                self._requests.get(one.record.id, ()),
+                address_of=self._address,
+                prices=self._shown.prices,
+            )
+            yield replace(view, sent=tuple(map(self._fitting, view.sent)))
+
+    def _address(self, one: NumberedInstance, digest: str) -> str | None:
+        if digest in self._missing:
+            return None
+        found = self._shown.pictures.find(digest, paths_of(one.record, digest))
+        if found is None:
+            self._missing.add(digest)
+        if found is None or len(found.data) > self._picture_room:
+            return None
+        self._picture_room -= len(found.data)
+        return f"data:{found.media_type};base64,{base64.b64encode(found.data).decode()}"
+
+    def _fitting(self, sent: SentRequest) -> SentRequest:
+        self._raw_room -= len(sent.request) + len(sent.answer)
+        return sent if self._raw_room > 0 else replace(sent, request="", answer="")
