@@ -9,18 +9,13 @@ from typing import Final
 import click
 import msgspec
 
-from poeflow.cli.checked_flows import (
-    only_changed,
-    only_reading,
-    reading_option,
-    show_problems,
-    since_option,
-)
+from poeflow.cli.changed_flows import only_changed, only_reading, reading_option, since_option
 from poeflow.cli.ci import CiReports
 from poeflow.cli.click_options import junit_option
 from poeflow.cli.completing import FLOWS
 from poeflow.cli.output import paint, print_document
 from poeflow.cli.private_files_options import access_of, allow_file_option
+from poeflow.cli.problem_output import show_problems
 from poeflow.cli.targets import flow_targets
 from poeflow.errors import InvalidFlowError
 from poeflow.operations.check import checkups

@@ -7,9 +7,9 @@ from typing import Final, Literal
 import click
 import msgspec
 
-from poeflow.cli.checked_flows import show_problems
 from poeflow.cli.completing import FLOWS
 from poeflow.cli.private_files_options import access_of, allow_file_option, without_keys
+from poeflow.cli.problem_output import show_problems
 from poeflow.cli.targets import flow_target
 from poeflow.errors import InvalidFlowError
 from poeflow.flowfile.loops import carry_of, continues_itself

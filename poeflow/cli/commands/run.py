@@ -2,25 +2,20 @@
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Unpack
 
 import click
 import msgspec
 
-from poeflow.cli.checked_flows import (
-    as_now,
-    checked_selections,
-    prove,
-    reading_option,
-    since_option,
-)
+from poeflow.cli.changed_flows import only_changed, only_reading, reading_option, since_option
 from poeflow.cli.ci import CiReports
 from poeflow.cli.click_options import (
     Amount,
     RunCommandOptions,
     check_selection,
+    input_files,
     junit_option,
     run_options,
     shared_options,
@@ -33,17 +28,25 @@ from poeflow.cli.output import (
     say,
     say_warning,
 )
-from poeflow.cli.private_files_options import environment_with, without_secrets
+from poeflow.cli.private_files_options import (
+    access_of,
+    environment_with,
+    without_secrets,
+)
+from poeflow.cli.problem_output import refuse_invalid, say_error
 from poeflow.cli.process import ended_by_signals
+from poeflow.cli.targets import flow_target, selections
 from poeflow.engine.results import Outcome
-from poeflow.errors import UsageError, most_serious
+from poeflow.errors import PoeflowError, StaleError, UsageError, most_serious
 from poeflow.events import Listener
-from poeflow.operations.check import Checkup
+from poeflow.operations.check import Checkup, checked_again, checkups
 from poeflow.operations.revisions.flow_locks import proof_of_all
 from poeflow.operations.run import run_checked
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.state import workspace_of
-from poeflow.operations.status import proof_of
+from poeflow.operations.status import Proof, proof_of
+from poeflow.operations.watch.watched_files import WatchedFiles
+from poeflow.planning.selection import check_steps
 
 _ASKING: Final = {
     "refresh": "--refresh",
@@ -105,7 +108,7 @@ def run(
         raise click.MissingParameter(param=ctx.command.params[0])
     with CiReports(options["output"], options["junit"], os.environ) as ci:
         environ = environment_with(options["env_file"])
-        chosen, found = checked_selections(flows, options, ci.report_problems)
+        chosen, found = _checked_selections(flows, options, ci.report_problems)
         if not found:
             ctx.exit(0)
         if options["locked"]:
@@ -115,11 +118,11 @@ def run(
         if options["locked"]:
             proves = proof_of_all if options["reading"] or options["since"] else proof_of
             ctx.exit(
-                prove(found, msgspec.structs.replace(given[0], listen=say_warning), ci, proves)
+                _prove(found, msgspec.structs.replace(given[0], listen=say_warning), ci, proves)
             )
         outcomes: dict[str, Outcome] = {}
         for first, steps, of_flow in zip(found, chosen.values(), given, strict=True):
-            checkup = as_now(first) if outcomes else first
+            checkup = _as_now(first) if outcomes else first
             own = msgspec.structs.replace(of_flow, steps=tuple(steps))
             _announce_trial(checkup, own)
             run_one = _run_one(checkup, own, options["output"], ci.listeners(checkup, own))
@@ -129,6 +132,63 @@ def run(
         )
         RUN_OUTPUTS[options["output"]].print_results(outcomes)
         ctx.exit(most_serious(outcome.exit_code for outcome in outcomes.values()))
+
+
+def _checked_selections(
+    named: Sequence[str], options: RunCommandOptions, tell: Callable[[Checkup], None]
+) -> tuple[Mapping[Path, Sequence[str]], list[Checkup]]:
+    """Return the flows that `named` chooses, or those of them that changed, with their steps.
+
+    With `--reading` they are the flows that read the files named, with `--locked` only those that
+    have a lock. Their problems are shown, and `tell` gets each; an error among them ends the
+    command. Raises `UsageError`, also if a step is chosen that a flow does not have.
+    """
+    access = access_of(options["allow_files"], options["env_file"])
+    if options["reading"]:
+        checks = only_reading(named, access, is_locked=options["locked"])
+        chosen: Mapping[Path, Sequence[str]] = {Path(one.shown): () for one in checks}
+    else:
+        chosen = selections(named)
+        checks = checkups([flow_target(path, access) for path in chosen])
+    given = input_files(options["inputs"], options["inputs_file"])
+    found = only_changed(checks, options["since"], given=given, is_locked=options["locked"])
+    different = set(map(id, found))
+    pairs = zip(chosen.items(), checks, strict=True)
+    chosen = {path: steps for (path, steps), one in pairs if id(one) in different}
+    refuse_invalid(found, tell)
+    for checkup, steps in zip(found, chosen.values(), strict=True):
+        if checkup.checked is not None:
+            check_steps(checkup.checked, steps)
+    return chosen, found
+
+
+def _as_now(found: Checkup) -> Checkup:
+    """Return a checked flow, checked again if a file that it was read from has changed since."""
+    log = found.project.log
+    is_same = log is None or not WatchedFiles(log, found.project.root).changes()
+    return found if is_same else checked_again(found)
+
+
+def _prove(
+    found: Sequence[Checkup],
+    given: RunOptions,
+    ci: CiReports,
+    proves: Callable[[Checkup, RunOptions], Proof],
+) -> int:
+    """Report for each flow whether its lock proves it current, and return the exit code."""
+    codes: list[int] = []
+    for checkup in found:
+        try:
+            proof = proves(checkup, given)
+        except PoeflowError as error:
+            codes.append(say_error(checkup, error))
+            ci.report_status(checkup, (), faults=(str(error),), level="error")
+            continue
+        ci.report_status(checkup, proof.statuses, faults=proof.faults, level="error")
+        for line in (*(proof.reasons or ["current"]), *proof.advice):
+            say(f"{checkup.shown}: {line}")
+        codes += [StaleError.exit_code] * bool(proof.reasons)
+    return most_serious(codes)
 
 
 def _check_locked(chosen: Mapping[Path, Sequence[str]], options: RunCommandOptions) -> None:

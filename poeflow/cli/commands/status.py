@@ -7,12 +7,7 @@ from typing import Final, Unpack
 import click
 import msgspec
 
-from poeflow.cli.checked_flows import (
-    only_changed,
-    say_error,
-    show_problems,
-    since_option,
-)
+from poeflow.cli.changed_flows import only_changed, since_option
 from poeflow.cli.ci import CiReports
 from poeflow.cli.click_options import (
     StatusCommandOptions,
@@ -31,6 +26,7 @@ from poeflow.cli.private_files_options import (
     env_file_option,
     trust_state_option,
 )
+from poeflow.cli.problem_output import say_error, show_problems
 from poeflow.cli.targets import flow_targets
 from poeflow.digest import encode_json
 from poeflow.errors import InvalidFlowError, PoeflowError, most_serious

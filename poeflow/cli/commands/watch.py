@@ -14,7 +14,6 @@ from typing import Final, Unpack
 import click
 import msgspec
 
-from poeflow.cli.checked_flows import show_problems
 from poeflow.cli.click_options import (
     SharedOptions,
     check_selection,
@@ -26,6 +25,7 @@ from poeflow.cli.click_options import (
 from poeflow.cli.completing import SELECTIONS
 from poeflow.cli.output import RUN_OUTPUTS, is_lively
 from poeflow.cli.private_files_options import access_of, environment_with
+from poeflow.cli.problem_output import show_problems
 from poeflow.cli.process import ended_by_signals
 from poeflow.cli.targets import FlowTarget, flow_target, selections
 from poeflow.clock import SystemClock
