@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from poeflow.bots import RESERVED_KEYS, Pricing
 from poeflow.digest import Json
-from poeflow.flowfile.build import PartFiles
+from poeflow.flowfile.flow_file import PartFiles
 from poeflow.flowfile.model import (
     Defaults,
     ExtraBody,

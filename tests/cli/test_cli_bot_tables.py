@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from poeflow.bots import Bot, Context, Parameter, Pricing
 from poeflow.cli.commands.models import bot_table, bot_yaml
-from poeflow.flowfile.build import build
+from poeflow.flowfile.load import build
 from poeflow.flowfile.model import Flow
 from poeflow.flowfile.yaml_tree import parse
 from poeflow.redact import visible

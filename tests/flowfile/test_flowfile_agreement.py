@@ -5,7 +5,7 @@ import pytest
 from flow_documents import CASE_FILES, FLOWS, WIDE, bent, document_of
 from hypothesis import given, settings
 
-from poeflow.flowfile.build import SCHEMA, build, decode_valid
+from poeflow.flowfile.load import SCHEMA, build, decode_valid
 from poeflow.flowfile.model import Flow
 from poeflow.flowfile.schema import validate
 from poeflow.flowfile.yaml_tree import parse

@@ -7,8 +7,7 @@ import pytest
 from flow_documents import WIDE, bent
 from hypothesis import given, settings
 
-from poeflow.flowfile.build import SCHEMA, build, drop_invalid_parts
-from poeflow.flowfile.load import load_flow
+from poeflow.flowfile.load import SCHEMA, build, drop_invalid_parts, load_flow
 from poeflow.flowfile.model import Flow
 from poeflow.flowfile.yaml_tree import MAX_BYTES, Document, parse
 from poeflow.problems import MAX_PROBLEMS, Place, Problem, is_more_notice, limited

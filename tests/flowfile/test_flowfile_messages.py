@@ -4,7 +4,7 @@ import pytest
 from flow_documents import bent, document_of
 from hypothesis import given, settings
 
-from poeflow.flowfile.build import SCHEMA
+from poeflow.flowfile.load import SCHEMA
 from poeflow.flowfile.schema import bundled_schema, invalid_parts, validate
 from poeflow.flowfile.yaml_tree import parse
 

@@ -6,7 +6,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry
 
 from poeflow.flowfile import key_marks, model
-from poeflow.flowfile.build import SCHEMA
+from poeflow.flowfile.load import SCHEMA
 from poeflow.flowfile.schema import bundled_schema
 
 CONTRACT = bundled_schema(SCHEMA)

@@ -15,9 +15,9 @@ from poeflow.answers.parse import read
 from poeflow.answers.prompts import correction, instruction
 from poeflow.cli.commands.run import run
 from poeflow.cli.output import RUN_OUTPUTS, RunFormat
-from poeflow.flowfile.build import SCHEMA, decode_valid
 from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.key_marks import templates_of
+from poeflow.flowfile.load import SCHEMA, decode_valid
 from poeflow.flowfile.model import Expectation, Flow, Format, Output, Step
 from poeflow.flowfile.schema import bundled_schema, validate
 from poeflow.flowfile.yaml_tree import parse
