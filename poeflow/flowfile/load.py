@@ -165,7 +165,7 @@ def _with_draft(
     document: Document, own_problems: tuple[Problem, ...], path: str, settings: ProjectSettings
 ) -> LoadResult:
     problems = {*document.problems, *own_problems}
-    repaired = drop_invalid_parts(document, SCHEMA)
+    repaired = drop_invalid_parts(document)
     flow = build(repaired) if repaired is not None else None
     draft = None
     if isinstance(flow, Flow) and repaired is not None:
@@ -186,7 +186,6 @@ def _unreadable(shown: str, problem: Problem) -> LoadResult:
     return LoadResult(document=document, file=None, problems=(problem,))
 
 
-SCHEMA: Final = FLOW_SCHEMA
 _BESIDE_A_CHECK: Final = frozenset({"level", "weight"})
 _RIVALS_IN_LOOPS: Final = (frozenset({"key", "group_by"}), frozenset({"limit", "sample"}))
 
@@ -196,7 +195,7 @@ def build(document: Document) -> Flow | tuple[Problem, ...]:
     flow = decode_valid(document)
     if flow is not None:
         return flow
-    problems = validate(document, SCHEMA)
+    problems = validate(document, FLOW_SCHEMA)
     if problems:
         return problems
     return msgspec.convert(_without_extensions(document), Flow)
@@ -340,15 +339,15 @@ _PLACEHOLDERS: Final[dict[str, Json]] = {
 """What replaces a whole entry that is invalid, so that its name stays known."""
 
 
-def drop_invalid_parts(document: Document, schema: str) -> Document | None:
-    """Return `document` without the parts that `schema` does not allow; places stay the same.
+def drop_invalid_parts(document: Document) -> Document | None:
+    """Return `document` without the parts that the schema does not allow; places stay the same.
 
     None if that would take too long or leave too little.
     """
     if document.root is None or document.root.size > _MAX_NODES:
         return None
     for _ in range(_ROUNDS):
-        found = invalid_parts(document, schema)
+        found = invalid_parts(document, FLOW_SCHEMA)
         if not found:
             return document
         if len(found) > _MAX_INVALID:
