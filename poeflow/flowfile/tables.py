@@ -25,6 +25,7 @@ from poeflow.errors import InvalidFlowError
 from poeflow.flowfile.yaml_tree import parse_value
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.project.lazy_items import JoinedItems, Table
+from poeflow.project.private_files import NO_MATCH_HINT
 from poeflow.project.project import FileProblem, Project
 
 T = TypeVar("T")
@@ -207,6 +208,8 @@ def joined(
     project: Project, pattern: str, paths: Sequence[str], read: Callable[[str], Sequence[Json]]
 ) -> JoinedItems:
     """Return the rows of all tables that a pattern matches. Raises `FileProblem`."""
+    if not paths:
+        raise FileProblem(f"{pattern} matches no file", hint=NO_MATCH_HINT)
     found, size, count = list[Sequence[Json]](), 0, 0
     for path in paths:
         size += project.size_of(path)

@@ -16,8 +16,9 @@ from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning import attributes
 from poeflow.problems import Place, Problem
-from poeflow.project.globs import NO_MATCH_HINT, check_matched, is_pattern, matches
+from poeflow.project.globs import is_pattern, matches
 from poeflow.project.lazy_items import JoinedItems, Table
+from poeflow.project.private_files import NO_MATCH_HINT
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.kinds import ANY_ITEM, Kind, KnownKinds, ResultKinds
 from poeflow.templates.sites import has_template
@@ -218,7 +219,6 @@ class Tables:
         canonical = self._project.canonical(written, relative_to=self._file.path)
         if is_pattern(canonical) and not self._project.has(canonical):
             paths = self._paths(canonical)
-            check_matched(written, paths)
             found = joined(self._project, written, paths, lambda path: self._rows_of(path) or [])
             return None if None in map(self._rows_of, paths) else found
         return self._rows_of(canonical)

@@ -28,7 +28,7 @@ from poeflow.flowfile.step_settings import Settings
 from poeflow.flowfile.tables import joined, read_table
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.project.attachment_files import Found
-from poeflow.project.globs import check_matched, is_pattern, path_key
+from poeflow.project.globs import is_pattern, path_key
 from poeflow.project.lazy_items import GroupedItems, PackedTexts, PickedItems, Table
 from poeflow.project.project import Project
 from poeflow.templates.render import TemplateError, Values
@@ -432,7 +432,6 @@ class FanOut:
         if not is_pattern(canonical) or self._project.has(canonical):
             return self._table(canonical)
         _, paths = self._matches(path, written, values)
-        check_matched(canonical, paths)
         return joined(self._project, canonical, paths, self._table)
 
     def _table(self, canonical: str) -> Sequence[Json]:

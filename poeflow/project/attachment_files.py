@@ -5,8 +5,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from poeflow.project.globs import check_matched, is_pattern, matches
+from poeflow.project.globs import is_pattern, matches
 from poeflow.project.media_types import binary_type
+from poeflow.project.private_files import NO_MATCH_HINT
 from poeflow.project.project import FileProblem, Project
 from poeflow.redact import visible
 
@@ -66,7 +67,8 @@ def find(project: Project, source: AttachmentSource, *, relative_to: str) -> tup
     if not is_pattern(canonical) or project.has(canonical):
         return (_file(project, canonical, source),)
     paths = matches(project, canonical)
-    check_matched(source.path, paths)
+    if not paths:
+        raise FileProblem(f"{source.path} matches no file", hint=NO_MATCH_HINT)
     if len(paths) > MAX_FILES:
         message = f"{source.path} matches {len(paths)} files; the limit is {MAX_FILES}"
         raise FileProblem(message, hint="narrow the pattern")

@@ -5,7 +5,7 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -14,9 +14,6 @@ from poeflow.project.project import LOCALE, FileProblem, Project, composed, twin
 
 MAX_MATCHES: Final = 10_000
 MAX_VISITED: Final = 200_000
-NO_MATCH_HINT: Final = (
-    "check the pattern; dot files, keys, backups and dependencies are never matched"
-)
 _HIDDEN: Final = lazy_pattern(
     r"\.git|\.poeflow|node_modules|__pycache__|venv|.*\.lock\.json", re.DOTALL | re.IGNORECASE
 )
@@ -108,12 +105,6 @@ def matches(
     found.sort()
     _note(project, pattern, start, tuple(found))
     return found
-
-
-def check_matched(pattern: str, paths: Sequence[str]) -> None:
-    """Check that a pattern, as shown, matches any paths. Raises `FileProblem`."""
-    if not paths:
-        raise FileProblem(f"{pattern} matches no file", hint=NO_MATCH_HINT)
 
 
 def _literal(folders: tuple[str, ...]) -> tuple[str, ...]:
