@@ -1,7 +1,6 @@
 """`poeflow check`: find every mistake in flows, without running them."""
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -73,7 +72,7 @@ def check(
     else:
         found = checkups(flow_targets(paths or ["."], access))
     checks = only_changed(found, since)
-    with CiReports(output, junit, os.environ) as ci:
+    with CiReports(output, junit) as ci:
         for result in checks:
             ci.report_problems(result, is_all=True)
         problems = [*dict.fromkeys(one for result in checks for one in result.problems)]

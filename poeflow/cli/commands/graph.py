@@ -8,7 +8,8 @@ import click
 import msgspec
 
 from poeflow.cli.completing import FLOWS
-from poeflow.cli.private_files_options import access_of, allow_file_option, without_keys
+from poeflow.cli.output import print_text
+from poeflow.cli.private_files_options import access_of, allow_file_option
 from poeflow.cli.problem_output import show_problems
 from poeflow.cli.targets import flow_target
 from poeflow.errors import InvalidFlowError
@@ -20,7 +21,6 @@ from poeflow.operations.check import checkup
 from poeflow.planning.checked import Checked
 from poeflow.problems import errors_only
 from poeflow.redact import visible
-from poeflow.report.github_commands import inert
 
 EPILOG: Final = """\b
 Examples:
@@ -78,7 +78,7 @@ def graph(
         steps = tuple(_steps(found.checked))
         name = found.checked.file.name
         text = mermaid(steps) if notation == "mermaid" else dot(name, steps)
-        click.echo(inert(without_keys()(text)), nl=False)
+        print_text(text)
     ctx.exit(InvalidFlowError.exit_code if faults else 0)
 
 

@@ -10,8 +10,8 @@ import click
 
 from poeflow.bots import USD_PER_POINT, Bot, Parameter
 from poeflow.cli.completing import BOTS
-from poeflow.cli.output import print_json, say, say_warning
-from poeflow.cli.private_files_options import env_file_option, environment_with, without_keys
+from poeflow.cli.output import print_json, print_text, say, say_warning
+from poeflow.cli.private_files_options import env_file_option, environment_with
 from poeflow.client.catalogue import CATALOGUE, Catalogue, store_catalogue, stored_catalogue
 from poeflow.client.sync import PoeClient
 from poeflow.digest import encode_json
@@ -22,7 +22,6 @@ from poeflow.operations.providers import poe_address
 from poeflow.operations.run_options import RunOptions, user_config
 from poeflow.project.project import Project
 from poeflow.redact import visible
-from poeflow.report.github_commands import inert
 from poeflow.report.terminal.text import aligned
 from poeflow.settings import api_key_from, server_of
 from poeflow.store.workspace import Workspace
@@ -86,7 +85,7 @@ def models(name: str | None, **options: Unpack[_Options]) -> None:
         if options["output"] == "json":
             print_json(bot)
         else:
-            _print(bot_yaml(bot))
+            print_text(bot_yaml(bot))
         return
     _check_kind(catalogue, "takes", options["takes"])
     _check_kind(catalogue, "gives", options["gives"])
@@ -95,13 +94,9 @@ def models(name: str | None, **options: Unpack[_Options]) -> None:
         print_json(bots)
         return
     if bots:
-        _print(bot_table(bots))
+        print_text(bot_table(bots))
     count = f"{len(bots)} of {len(catalogue.bots)} bots"
     click.echo(f"{count}; poeflow models NAME shows one", err=True)
-
-
-def _print(text: str) -> None:
-    click.echo(inert(without_keys()(text)).encode(), nl=False)
 
 
 def _kept(project: Project) -> Catalogue:

@@ -6,7 +6,7 @@ from typing import Final, Unpack
 
 import click
 
-from poeflow.cli.changed_flows import only_changed, since_option
+from poeflow.cli.changed_flows import changed_flow, since_option
 from poeflow.cli.ci import CiReports
 from poeflow.cli.click_options import (
     PlanCommandOptions,
@@ -25,10 +25,8 @@ from poeflow.cli.private_files_options import (
     env_file_option,
     trust_state_option,
 )
-from poeflow.cli.problem_output import refuse_invalid
-from poeflow.cli.targets import flow_target, instance_among
+from poeflow.cli.targets import instance_among
 from poeflow.operations.budgets import PeriodCost, period_costs, prices_of
-from poeflow.operations.check import checkups
 from poeflow.operations.state import workspace_of
 from poeflow.operations.status import statuses_of, with_request
 from poeflow.records import InstanceStatus
@@ -82,14 +80,13 @@ def plan(flow: Path, **options: Unpack[PlanCommandOptions]) -> None:
     """
     output, render, inputs_file = options["output"], options["render"], options["inputs_file"]
     given = options_to_plan(options)
-    with CiReports(output, options["junit"], os.environ) as ci:
+    with CiReports(output, options["junit"]) as ci:
         files = input_files(options["inputs"], inputs_file)
         access = access_of(options["allow_files"], options["env_file"])
-        [found] = checks = checkups([flow_target(flow, access)])
-        if not only_changed(checks, options["since"], given=files):
+        found = changed_flow(flow, access, options["since"], ci.report_problems, given=files)
+        if found is None:
             _show_nothing(output)
             return
-        refuse_invalid(checks, ci.report_problems)
         statuses = statuses_of(found, given)
         prices = prices_of(found.project, os.environ)
         summary = plan_summary(statuses, prices)

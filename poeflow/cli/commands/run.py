@@ -1,21 +1,18 @@
 """`poeflow run`: run flows and show them, or prove with `--locked` that nothing is to be run."""
 
 import asyncio
-import os
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Final, Unpack
 
 import click
 import msgspec
 
-from poeflow.cli.changed_flows import only_changed, only_reading, reading_option, since_option
+from poeflow.cli.changed_flows import as_now, checked_selections, reading_option, since_option
 from poeflow.cli.ci import CiReports
 from poeflow.cli.click_options import (
     Amount,
     RunCommandOptions,
     check_selection,
-    input_files,
     junit_option,
     run_options,
     shared_options,
@@ -29,24 +26,20 @@ from poeflow.cli.output import (
     say_warning,
 )
 from poeflow.cli.private_files_options import (
-    access_of,
     environment_with,
     without_secrets,
 )
-from poeflow.cli.problem_output import refuse_invalid, say_error
+from poeflow.cli.problem_output import say_error
 from poeflow.cli.process import ended_by_signals
-from poeflow.cli.targets import flow_target, selections
 from poeflow.engine.results import Outcome
 from poeflow.errors import PoeflowError, StaleError, UsageError, most_serious
 from poeflow.events import Listener
-from poeflow.operations.check import Checkup, checked_again, checkups
+from poeflow.operations.check import Checkup
 from poeflow.operations.revisions.flow_locks import proof_of_all
 from poeflow.operations.run import run_checked
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.state import workspace_of
-from poeflow.operations.status import Proof, proof_of
-from poeflow.operations.watch.watched_files import WatchedFiles
-from poeflow.planning.selection import check_steps
+from poeflow.operations.status import proof_of
 
 _ASKING: Final = {
     "refresh": "--refresh",
@@ -106,23 +99,23 @@ def run(
     """
     if not flows and not options["reading"]:
         raise click.MissingParameter(param=ctx.command.params[0])
-    with CiReports(options["output"], options["junit"], os.environ) as ci:
+    with CiReports(options["output"], options["junit"]) as ci:
         environ = environment_with(options["env_file"])
-        chosen, found = _checked_selections(flows, options, ci.report_problems)
+        chosen, found = checked_selections(flows, options, ci.report_problems)
         if not found:
             ctx.exit(0)
         if options["locked"]:
-            _check_locked(chosen, options)
+            _check_locked(options, names_steps=any(chosen.values()))
         check_selection(chosen, options, refreshes=options["refresh"])
         given = run_options(found, options, environ)
         if options["locked"]:
-            proves = proof_of_all if options["reading"] or options["since"] else proof_of
+            proving = msgspec.structs.replace(given[0], listen=say_warning)
             ctx.exit(
-                _prove(found, msgspec.structs.replace(given[0], listen=say_warning), ci, proves)
+                _prove(found, proving, ci, all_locks=bool(options["reading"] or options["since"]))
             )
         outcomes: dict[str, Outcome] = {}
         for first, steps, of_flow in zip(found, chosen.values(), given, strict=True):
-            checkup = _as_now(first) if outcomes else first
+            checkup = as_now(first) if outcomes else first
             own = msgspec.structs.replace(of_flow, steps=tuple(steps))
             _announce_trial(checkup, own)
             run_one = _run_one(checkup, own, options["output"], ci.listeners(checkup, own))
@@ -134,48 +127,12 @@ def run(
         ctx.exit(most_serious(outcome.exit_code for outcome in outcomes.values()))
 
 
-def _checked_selections(
-    named: Sequence[str], options: RunCommandOptions, tell: Callable[[Checkup], None]
-) -> tuple[Mapping[Path, Sequence[str]], list[Checkup]]:
-    """Return the flows that `named` chooses, or those of them that changed, with their steps.
+def _prove(found: Sequence[Checkup], given: RunOptions, ci: CiReports, *, all_locks: bool) -> int:
+    """Report for each flow whether its lock proves it current, and return the exit code.
 
-    With `--reading` they are the flows that read the files named, with `--locked` only those that
-    have a lock. Their problems are shown, and `tell` gets each; an error among them ends the
-    command. Raises `UsageError`, also if a step is chosen that a flow does not have.
+    With `all_locks` those of its inputs files have to, too.
     """
-    access = access_of(options["allow_files"], options["env_file"])
-    if options["reading"]:
-        checks = only_reading(named, access, is_locked=options["locked"])
-        chosen: Mapping[Path, Sequence[str]] = {Path(one.shown): () for one in checks}
-    else:
-        chosen = selections(named)
-        checks = checkups([flow_target(path, access) for path in chosen])
-    given = input_files(options["inputs"], options["inputs_file"])
-    found = only_changed(checks, options["since"], given=given, is_locked=options["locked"])
-    different = set(map(id, found))
-    pairs = zip(chosen.items(), checks, strict=True)
-    chosen = {path: steps for (path, steps), one in pairs if id(one) in different}
-    refuse_invalid(found, tell)
-    for checkup, steps in zip(found, chosen.values(), strict=True):
-        if checkup.checked is not None:
-            check_steps(checkup.checked, steps)
-    return chosen, found
-
-
-def _as_now(found: Checkup) -> Checkup:
-    """Return a checked flow, checked again if a file that it was read from has changed since."""
-    log = found.project.log
-    is_same = log is None or not WatchedFiles(log, found.project.root).changes()
-    return found if is_same else checked_again(found)
-
-
-def _prove(
-    found: Sequence[Checkup],
-    given: RunOptions,
-    ci: CiReports,
-    proves: Callable[[Checkup, RunOptions], Proof],
-) -> int:
-    """Report for each flow whether its lock proves it current, and return the exit code."""
+    proves = proof_of_all if all_locks else proof_of
     codes: list[int] = []
     for checkup in found:
         try:
@@ -191,14 +148,14 @@ def _prove(
     return most_serious(codes)
 
 
-def _check_locked(chosen: Mapping[Path, Sequence[str]], options: RunCommandOptions) -> None:
+def _check_locked(options: RunCommandOptions, *, names_steps: bool) -> None:
     """Raise `UsageError` if `--locked` is combined with an option that contradicts it."""
-    given: Mapping[str, object] = {**options}
+    given: dict[str, object] = {**options}
     for name, option in _ASKING.items():
         if given[name]:
             hint = "--locked sends and writes nothing: give one of them"
             raise UsageError(f"--locked and {option} are two things", hint=hint)
-    if any(chosen.values()) or any(given[name] for name in _PARTS):
+    if names_steps or any(given[name] for name in _PARTS):
         hint = "poeflow plan FLOW says how each step stands"
         raise UsageError("--locked proves whole flows, not parts of them", hint=hint)
 

@@ -1,6 +1,5 @@
 """`poeflow status`: show for every step whether it is current, one line per step."""
 
-import os
 from pathlib import Path
 from typing import Final, Unpack
 
@@ -72,7 +71,7 @@ def status(
     found: dict[str, tuple[InstanceStatus, ...]] = {}
     codes: list[int] = []
     targets = flow_targets(flows or (".",), access_of(options["allow_files"], options["env_file"]))
-    with CiReports(output, options["junit"], os.environ) as ci:
+    with CiReports(output, options["junit"]) as ci:
         checks = [checkup(*target) for target in targets]
         looked_at = only_changed(checks, options["since"], given=filter(None, [inputs_file]))
         models_of = models_known_to(looked_at, given.models)

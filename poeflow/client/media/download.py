@@ -7,16 +7,14 @@ the connection goes to the checked address.
 import asyncio
 import contextlib
 import socket
-import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
-from functools import cached_property
 from typing import Final, Protocol
 from urllib.parse import urljoin
 
 import msgspec
 
-from poeflow.client.failures import BY_STATUS, retry_after
-from poeflow.client.http.aio import AsyncConnection, AsyncDirectResponse
+from poeflow.client.failures import error_class_of, retry_after
+from poeflow.client.http.aio import AsyncConnection, AsyncDirectResponse, Internet
 from poeflow.client.http.commands import adrive
 from poeflow.client.http.connections import (
     ConnectionPool,
@@ -24,7 +22,6 @@ from poeflow.client.http.connections import (
     LostError,
     connection_error,
     ended_early,
-    tls_context,
 )
 from poeflow.client.http.transport import AsyncResponse, async_transport_for
 from poeflow.client.http.wire import Head, ServerOrigin, WireRequest
@@ -41,7 +38,6 @@ from poeflow.errors import (
     APIError,
     APIResponseError,
     APITimeoutError,
-    InternalServerError,
     StepError,
 )
 
@@ -140,31 +136,6 @@ async def download(
         await clock.asleep(wait)
 
 
-class Internet:
-    """The network of this machine."""
-
-    @cached_property
-    def _tls(self) -> ssl.SSLContext:
-        return tls_context()
-
-    async def addresses(self, origin: ServerOrigin) -> tuple[str, ...]:
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-        return tuple(str(address[0]) for *_, address in found)
-
-    async def connect(self, origin: ServerOrigin, address: str) -> AsyncConnection:
-        is_secure = origin.scheme == "https"
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
-            AsyncConnection,
-            address,
-            origin.port,
-            ssl=self._tls if is_secure else None,
-            server_hostname=origin.host if is_secure else None,
-        )
-        return connection
-
-
 class _Fetch:
     """One attempt to download a file, with its redirects."""
 
@@ -241,7 +212,7 @@ def _check_head(head: Head, place: str, *, limit: int, now: float) -> None:
     `now` is in seconds since 1970, `place` for the message.
     """
     if head.status in (408, 429) or head.status >= 500:
-        status_error = BY_STATUS.get(head.status, InternalServerError)
+        status_error = error_class_of(head.status)
         wait = retry_after(head.headers, now=now)
         message = f"{place} is not available now ({head.status})"
         raise status_error(message, status_code=head.status, hint="try again", retry_after=wait)
