@@ -23,6 +23,7 @@ from poeflow.cassettes.matching import Shelf
 from poeflow.cassettes.recordings import parse_cassette, recording_text
 from poeflow.cassettes.replay import Replay
 from poeflow.cassettes.secrets import Masking
+from poeflow.cli.commands.report import html_report
 from poeflow.client.answers import Completion
 from poeflow.client.calls import Call, ClientConfig
 from poeflow.client.catalogue import stored_catalogue
@@ -49,7 +50,6 @@ from poeflow.records import (
     RunFilter,
 )
 from poeflow.redact import Scrubber, Secret
-from poeflow.report.pages.pages import html_report
 from poeflow.report.pages.source import PageData, Pictures
 from poeflow.report.problem_formats import with_source
 from poeflow.simulator.bot_list import read_bot_list

@@ -19,8 +19,8 @@ from view_runs import (
     unfinished_run,
 )
 
+from poeflow.cli.commands.report import html_report
 from poeflow.records import RunEnd
-from poeflow.report.pages.pages import html_report
 from poeflow.report.pages.site import serve
 from poeflow.store.history import History
 

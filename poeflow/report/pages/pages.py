@@ -1,20 +1,17 @@
-"""Renders the pages of the server as HTML, and a run as one file that needs nothing else.
+"""Renders the pages of the server as HTML.
 
-Every text in a template is escaped, control characters included. The file has no script.
+Every text in a template is escaped, control characters included.
 """
 
-import base64
-import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, tzinfo
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import tzinfo
 from pathlib import Path
 from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from poeflow.opener import read_packaged
 from poeflow.records import (
     InstanceRecord,
     Records,
@@ -22,13 +19,12 @@ from poeflow.records import (
     RunFilter,
     RunRow,
     how_to_go_on,
-    whole_instance,
 )
 from poeflow.report.history import graded, run_before, scored, unmet_in
 from poeflow.report.pages import words
 from poeflow.report.pages.compare_page import comparison_view
-from poeflow.report.pages.groups import NumberedInstance, StepGroup, grouped, numbered
-from poeflow.report.pages.instance_page import InstanceView, SentRequest, digests_of, instance_view
+from poeflow.report.pages.groups import NumberedInstance, grouped, numbered
+from poeflow.report.pages.instance_page import digests_of, instance_view
 from poeflow.report.pages.run_page import page_number, run_view, step_view
 from poeflow.report.pages.source import PageData, Picture, paths_of
 from poeflow.report.pages.words import RUN_STATES, moment, run_state
@@ -65,7 +61,7 @@ class Pages:
         self._records = shown.records
         self._pictures = shown.pictures
         self._links = SiteLinks(root)
-        self._environment = _page_environment(self._links, shown.zone)
+        self._environment = page_environment(self._links, shown.zone)
 
     def runs(self, asked: Mapping[str, str]) -> str:
         """Return the list of runs that match the filters in `asked`."""
@@ -197,7 +193,7 @@ def _runs_view(records: Records, given: Mapping[str, str]) -> RunsView:
     return RunsView(rows, asked, tuple(flows), page, has_more=len(found) > page * _A_PAGE)
 
 
-def _page_environment(links: "SiteLinks | FileLinks", zone: tzinfo | None) -> Environment:
+def page_environment(links: object, zone: tzinfo | None) -> Environment:
     """Return the Jinja environment; times are in `zone`. Templates are trusted, values are not."""
     made = Environment(
         loader=FileSystemLoader(_FOLDER / "templates"),
@@ -247,96 +243,8 @@ class SiteLinks:
         return f"{self.root}/compare?a={old}&b={new}"
 
 
-class FileLinks:
-    """The anchors in a file that holds one run; empty for pages that it does not hold."""
-
-    def runs(self) -> str:
-        return ""
-
-    def run(self, run: int) -> str:
-        return "#run"
-
-    def step(self, run: int, step: int) -> str:
-        return f"#step-{step}"
-
-    def instance(self, run: int, number: int) -> str:
-        return f"#instance-{number}"
-
-    def text(self, run: int, number: int) -> str:
-        return ""
-
-    def comparison(self, old: int, new: int) -> str:
-        return ""
-
-
 def _harmless(value: object) -> object:
     """Return a value with control characters escaped; markup was made from escaped text."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return words.harmless(value)
     return value
-
-
-_MOST_PICTURES: Final = 20 * 1024 * 1024
-_BUFFERED: Final = 256
-"""Values of a page that are written together."""
-_MOST_RAW: Final = 4 * 1024 * 1024
-"""Bytes of pictures, and characters of raw requests and answers, that a report includes."""
-
-
-def html_report(row: RunRow, shown: PageData) -> Iterator[bytes]:
-    """Yield a page with all of a run, in UTF-8, with times in UTC. Raises `DiskError`.
-
-    Pictures and raw JSON are included until the file would be too large to open.
-    """
-    style = read_packaged(ASSETS / "style.css").decode()
-    records = shown.records.instances(row.id)
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    page = _page_environment(FileLinks(), UTC).get_template("report.html")
-    pieces = page.stream(
-        view=run_view(row, records, few=len(records)),
-        report=_Report(row, shown),
-        style=style,
-        digest=digest,
-    )
-    pieces.enable_buffering(_BUFFERED)
-    return (shown.scrubber.scrub(piece).encode() for piece in pieces)
-
-
-class _Report:
-    """The instances of a report, one by one, and the room left for pictures and JSON."""
-
-    def __init__(self, row: RunRow, shown: PageData) -> None:
-        self._shown = shown
-        self._picture_room = _MOST_PICTURES
-        self._missing: set[str] = set()
-        self._raw_room = _MOST_RAW
-        self._requests: dict[str, list[RequestRow]] = {}
-        for request in shown.records.requests(row.id):
-            name = whole_instance(request.record.instance)
-            self._requests.setdefault(name, []).append(request)
-
-    def views(self, group: StepGroup) -> Iterator[InstanceView]:
-        """Yield the views of the instances of a step."""
-        for one in group.instances:
-            view = instance_view(
-                NumberedInstance(one.number, self._shown.completed(one.record)),
-                self._requests.get(one.record.id, ()),
-                address_of=self._address,
-                prices=self._shown.prices,
-            )
-            yield replace(view, sent=tuple(map(self._fitting, view.sent)))
-
-    def _address(self, one: NumberedInstance, digest: str) -> str | None:
-        if digest in self._missing:
-            return None
-        found = self._shown.pictures.find(digest, paths_of(one.record, digest))
-        if found is None:
-            self._missing.add(digest)
-        if found is None or len(found.data) > self._picture_room:
-            return None
-        self._picture_room -= len(found.data)
-        return f"data:{found.media_type};base64,{base64.b64encode(found.data).decode()}"
-
-    def _fitting(self, sent: SentRequest) -> SentRequest:
-        self._raw_room -= len(sent.request) + len(sent.answer)
-        return sent if self._raw_room > 0 else replace(sent, request="", answer="")
