@@ -11,7 +11,6 @@ from house_source import Module
 
 MAX_FILES, MAX_FLOORS, SMALL = 16, 8, 100
 CROWDED: Mapping[str, tuple[int, int]] = {
-    "poeflow": (17, 5),  # stays: one of them is Python's own name for `python -m poeflow`
     "poeflow.cli.commands": (25, 1),  # stays: a file for each command
 }
 """Folders with more files or floors of imports than a folder should have, and with how many."""

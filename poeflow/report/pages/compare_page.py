@@ -12,7 +12,7 @@ from poeflow.report.pages.groups import NumberedInstance, numbered
 from poeflow.report.pages.instance_page import ChatMessagePart, messages_of, parameters_of
 from poeflow.report.pages.run_page import page_number
 from poeflow.report.pages.words import MOST_TEXT, pretty
-from poeflow.word_diff import Piece, word_diff
+from poeflow.report.word_diff import Piece, word_diff
 
 _MOST: Final = 40_000
 _MOST_LINES: Final = 1000
