@@ -347,7 +347,7 @@ def drop_invalid_parts(document: Document) -> Document | None:
     if document.root is None or document.root.size > _MAX_NODES:
         return None
     for _ in range(_ROUNDS):
-        found = invalid_parts(document, FLOW_SCHEMA)
+        found = invalid_parts(document)
         if not found:
             return document
         if len(found) > _MAX_INVALID:

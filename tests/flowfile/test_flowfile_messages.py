@@ -112,7 +112,7 @@ def test_no_fault_is_without_a_place_and_words(data):
         assert problem.place.path == "flow.yaml"
         assert problem.message[:1] == problem.message[:1].lower() or '"' in problem.message
         assert "does not fit the schema" not in problem.message
-    assert bool(found) == bool(invalid_parts(document, FLOW_SCHEMA))
+    assert bool(found) == bool(invalid_parts(document))
 
 
 def test_nothing_is_fetched_for_a_schema():
