@@ -7,16 +7,9 @@ from typing import Final
 
 import click
 
-from poeflow.cli.click_options import (
-    RunCommandOptions,
-    input_files,
-)
-from poeflow.cli.output import (
-    say,
-)
-from poeflow.cli.private_files_options import (
-    access_of,
-)
+from poeflow.cli.click_options import RunCommandOptions, input_files
+from poeflow.cli.output import say
+from poeflow.cli.private_files_options import access_of
 from poeflow.cli.problem_output import refuse_invalid
 from poeflow.cli.targets import flow_target, selections, targets_around
 from poeflow.operations.check import Checkup, checked_again, checkups

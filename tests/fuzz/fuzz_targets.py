@@ -46,9 +46,7 @@ from poeflow.operations.plan import planned
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.status import proof_of, statuses_of, stored_requests
 from poeflow.problems import Problem
-from poeflow.records import (
-    RunFilter,
-)
+from poeflow.records import RunFilter
 from poeflow.redact import Scrubber, Secret
 from poeflow.report.pages.source import PageData, Pictures
 from poeflow.report.problem_formats import with_source

@@ -17,12 +17,7 @@ from poeflow.cli.private_files_options import (
     trusts_state,
     without_keys,
 )
-from poeflow.cli.run_arguments import (
-    RunArgument,
-    history_here,
-    run_argument,
-    with_result,
-)
+from poeflow.cli.run_arguments import RunArgument, history_here, run_argument, with_result
 from poeflow.cli.targets import flows_named
 from poeflow.digest import PREFIX
 from poeflow.errors import UsageError

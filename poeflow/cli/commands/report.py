@@ -17,11 +17,7 @@ from poeflow.cli.run_arguments import history_here, run_argument
 from poeflow.errors import UsageError
 from poeflow.opener import read_packaged
 from poeflow.project.project import Project, atomic_write
-from poeflow.records import (
-    RequestRow,
-    RunRow,
-    whole_instance,
-)
+from poeflow.records import RequestRow, RunRow, whole_instance
 from poeflow.report.pages.groups import NumberedInstance, StepGroup
 from poeflow.report.pages.instance_page import InstanceView, SentRequest, instance_view
 from poeflow.report.pages.pages import ASSETS, page_environment

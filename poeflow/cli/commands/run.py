@@ -18,17 +18,8 @@ from poeflow.cli.click_options import (
     shared_options,
 )
 from poeflow.cli.completing import SELECTIONS
-from poeflow.cli.output import (
-    RUN_OUTPUTS,
-    RunFormat,
-    output_option,
-    say,
-    say_warning,
-)
-from poeflow.cli.private_files_options import (
-    environment_with,
-    without_secrets,
-)
+from poeflow.cli.output import RUN_OUTPUTS, RunFormat, output_option, say, say_warning
+from poeflow.cli.private_files_options import environment_with, without_secrets
 from poeflow.cli.problem_output import say_error
 from poeflow.cli.process import ended_by_signals
 from poeflow.engine.results import Outcome

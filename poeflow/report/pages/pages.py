@@ -12,14 +12,7 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from poeflow.records import (
-    InstanceRecord,
-    Records,
-    RequestRow,
-    RunFilter,
-    RunRow,
-    how_to_go_on,
-)
+from poeflow.records import InstanceRecord, Records, RequestRow, RunFilter, RunRow, how_to_go_on
 from poeflow.report.history import graded, run_before, scored, unmet_in
 from poeflow.report.pages import words
 from poeflow.report.pages.compare_page import comparison_view
