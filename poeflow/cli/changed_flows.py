@@ -1,4 +1,4 @@
-"""Chooses among flows: those that read some files, and those whose files changed since then."""
+"""Chooses among flows: those that read some files, those whose files differ from a revision."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -55,7 +55,7 @@ def changed_flow(
     *,
     given: Iterable[Path],
 ) -> Checkup | None:
-    """Return the flow at `path` if it changed since then; what is wrong is shown, as above."""
+    """Return the flow at `path` if it differs from a revision; its problems are shown."""
     found = checkups([flow_target(path, access)])
     if not only_changed(found, since, given=given):
         return None
