@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from poeflow.errors import UsageError as UsageError
     from poeflow.events import Event as Event
     from poeflow.events import Listener as Listener
-    from poeflow.flowfile.load import FlowFile as FlowFile
+    from poeflow.flowfile.flow_file import FlowFile as FlowFile
     from poeflow.flowfile.model import Flow as Flow
     from poeflow.flowfile.model import Limits as Limits
     from poeflow.operations.run_options import RunKeywords as RunKeywords
@@ -97,7 +97,7 @@ _HOMES = {
     "poeflow.records": "InstanceStatus",
     "poeflow.problems": "Place Problem",
     "poeflow.simulator.server": "Simulator",
-    "poeflow.flowfile.load": "FlowFile",
+    "poeflow.flowfile.flow_file": "FlowFile",
     "poeflow.flowfile.model": "Flow Limits",
     "poeflow.version": "__version__",
     "poeflow.operations.run_options": "RunKeywords RunOptions",

@@ -7,7 +7,7 @@ from typing import Unpack
 
 from poeflow.engine.results import Outcome
 from poeflow.errors import InvalidFlowError, UsageError
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.load import load_flow as load_file
 from poeflow.operations.check import checkup
 from poeflow.operations.plan import planned

@@ -4,20 +4,19 @@ import binascii
 import functools
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
-from poeflow.lazy_pattern import lazy_pattern
-
 if TYPE_CHECKING:
     Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 else:
     Json = Any  # msgspec reads annotations at run time and takes no recursive alias
 
-_HALF: Final = lazy_pattern("[\ud800-\udfff]")
+_HALF: Final = "[\ud800-\udfff]"
 _UNUSUAL = (msgspec.DecodeError, UnicodeDecodeError)
 LONG: Final = 256 * 1024
 """Characters of a text from which on it is encoded in slices, of this length."""
@@ -137,7 +136,7 @@ def check_json_keys(text: str, start: int = 0) -> int:
     return _KEYS.raw_decode(text, start)[1]
 
 
-_ESCAPE: Final = lazy_pattern(r"\\(u[0-9a-fA-F]{4}|.)")
+_ESCAPE: Final = r"\\(u[0-9a-fA-F]{4}|.)"
 _HALVES: Final = (range(0xD800, 0xDC00), range(0xDC00, 0xE000))
 
 
@@ -152,7 +151,7 @@ def half_escaped(text: str) -> tuple[str, int] | None:
         return None
     first, second = _HALVES
     open_at, end = -1, 0
-    for found in _ESCAPE.finditer(text):
+    for found in re.finditer(_ESCAPE, text):
         code = int(found[1][1:], 16) if len(found[1]) > 1 else 0
         if open_at >= 0 and (found.start() != end or code not in second):
             break
@@ -190,7 +189,7 @@ def with_whole_characters(value: Json) -> Json:
 def mended(value: Json) -> Json:
     """Return the same as `with_whole_characters`: slower, but without a copy of a long text."""
     match value:
-        case str() if _HALF.search(value) is None:
+        case str() if re.search(_HALF, value) is None:
             return value
         case str():
             return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
@@ -235,9 +234,6 @@ def sha256_of_json(value: object) -> str:
     return made.hexdigest()
 
 
-_KEY_DIGITS: Final = 12
-
-
 def key_text(value: Json) -> str:
     """Return the key of an item: a text or number itself, else 12 digits of its hash."""
     if isinstance(value, str):
@@ -253,6 +249,8 @@ def sha256_of_key(key: str) -> str:
     return sha256_of(canonical(key))
 
 
+_KEY_DIGITS: Final = 12
+"""Hexadecimal digits of a hash that is the key of an item."""
 SHORT: Final = 22
 """Characters of a short hash."""
 PREFIX: Final = 32

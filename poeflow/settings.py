@@ -366,11 +366,6 @@ class _NotOursError(UsageError):
     """A configuration that cannot be read, or belongs to another user."""
 
 
-def key_in(variable: str, environ: Mapping[str, str]) -> Secret | None:
-    """Return the key in a variable, None if it is unset or blank. Raises `AccountError`."""
-    return api_key_from(environ, variable=variable)
-
-
 def keys_of(environ: Mapping[str, str], variables: Iterable[str]) -> tuple[Secret, ...]:
     """Return the keys in these variables, and the secret inputs.
 
@@ -379,7 +374,7 @@ def keys_of(environ: Mapping[str, str], variables: Iterable[str]) -> tuple[Secre
     found: list[Secret] = []
     for variable in dict.fromkeys((*variables, *secret_variables(environ))):
         with contextlib.suppress(AccountError):
-            key = key_in(variable, environ)
+            key = api_key_from(environ, variable=variable)
             found += [key] if key is not None else []
     return tuple(found)
 

@@ -61,14 +61,14 @@ def unified(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def around(text: str, at: int, length: int = _WINDOW) -> str:
+def around(text: str, at: int) -> str:
     """Return the part of a text around an offset, in quotes."""
     start = max(0, at - _AROUND)
     start = 0 if start < _AROUND else start
-    end = start + length + 2 * _AROUND
+    end = start + _WINDOW + 2 * _AROUND
     before = "…" if start else ""
     after = "…" if end < len(text) else ""
-    return quoted(f"{before}{text[start:end]}{after}", 2 * length + 2 * _AROUND)
+    return quoted(f"{before}{text[start:end]}{after}", 2 * _WINDOW + 2 * _AROUND)
 
 
 MAX_COMPARED: Final = 20_000

@@ -1,5 +1,6 @@
 """Reports for CI systems besides the log: annotations, summaries, results, a JUnit file."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -48,12 +49,13 @@ class CiReports:
     Raises `UsageError` if the folder of the JUnit file does not exist, before anything is spent.
     """
 
-    def __init__(self, output: str, junit: Path | None, environ: Mapping[str, str]) -> None:
+    def __init__(self, output: str, junit: Path | None) -> None:
         if junit is not None and not junit.absolute().parent.is_dir():
             hint = f"make the folder {junit.parent}"
             raise UsageError(f"--junit {junit}: its folder does not exist", hint=hint)
         self._is_for_github = output == "github"
         self._junit = junit
+        environ = os.environ
         self._root = next((environ[name] for name in ROOT_VARIABLES if environ.get(name)), "")
         self._summary = environ.get(SUMMARY_VARIABLE, "")
         self._results = environ.get(RESULTS_VARIABLE, "")

@@ -18,7 +18,7 @@ from poeflow.client.catalogue import Catalogue, stored_catalogue
 from poeflow.digest import decode_json, encode_json
 from poeflow.errors import PoeflowError
 from poeflow.events import ignore
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.load import load_flow as load_file
 from poeflow.flowfile.model import InputSpec
 from poeflow.project.project import Project, packaged, schemas_folder

@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from poeflow.cli.suggestions import instead_of_command
+from poeflow.cli.exit_codes import instead_of_command
 from poeflow.version import __version__
 
 COMMANDS: Final = {

@@ -148,6 +148,11 @@ def print_json(value: object) -> None:
     click.echo(inert_json(shown))
 
 
+def print_text(text: str) -> None:
+    """Write a text with its own line ends, without keys and commands of GitHub's runner."""
+    click.echo(inert(without_keys()(text)).encode(), nl=False)
+
+
 def print_document(text: str) -> None:
     """Write a document for programs, such as JSON or SARIF, without keys."""
     click.echo(inert_json(without_keys()(text)))

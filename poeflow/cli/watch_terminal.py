@@ -14,8 +14,8 @@ import tty
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from poeflow.cli.checked_flows import show_problems
 from poeflow.cli.output import RUN_OUTPUTS, is_lively
+from poeflow.cli.problem_output import show_problems
 from poeflow.engine.results import Outcome
 from poeflow.errors import PoeflowError
 from poeflow.events import Listener, Warned
@@ -115,7 +115,11 @@ class WatchScreen:
 
 @contextlib.contextmanager
 def pressed_commands(put: Callable[[CommandGiven], None]) -> Iterator[bool]:
-    """Put the commands that the user's keys give; yield whether there is a terminal for keys."""
+    """Put the commands that the user's keys give; yield whether there is a terminal for keys.
+
+    Must be used in a running event loop. Ctrl-Z restores the terminal until the process continues;
+    in the background no key is read.
+    """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         yield False
         return
@@ -124,24 +128,13 @@ def pressed_commands(put: Callable[[CommandGiven], None]) -> Iterator[bool]:
         if key.lower() in KEYS:
             put(CommandGiven(KEYS[key.lower()]))
 
-    with keys(sys.stdin.fileno(), heard):
-        yield True
-
-
-@contextlib.contextmanager
-def keys(handle: int, heard: Callable[[str], None]) -> Iterator[None]:
-    """Call `heard` with each key pressed on the terminal `handle`.
-
-    Must be used in a running event loop. Ctrl-Z restores the terminal until the process continues;
-    in the background no key is read.
-    """
-    terminal = _Terminal(handle, heard)
+    terminal = _Terminal(sys.stdin.fileno(), heard)
     terminal.take()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTSTP, terminal.suspend)
     loop.add_signal_handler(signal.SIGCONT, terminal.take)
     try:
-        yield
+        yield True
     finally:
         loop.remove_signal_handler(signal.SIGTSTP)
         loop.remove_signal_handler(signal.SIGCONT)
@@ -149,6 +142,8 @@ def keys(handle: int, heard: Callable[[str], None]) -> Iterator[None]:
 
 
 class _Terminal:
+    """A terminal whose keys are heard, and which is given back as it was."""
+
     def __init__(self, handle: int, heard: Callable[[str], None]) -> None:
         self._handle = handle
         self._heard = heard

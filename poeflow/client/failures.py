@@ -251,13 +251,17 @@ def _plain_text(content: bytes, scrubber: Scrubber) -> str | None:
     return scrubber.scrub(text) if text and not _is_page(text) else None
 
 
+def error_class_of(status: int) -> type[errors.APIStatusError]:
+    """Return the error that an HTTP status stands for."""
+    other = errors.InternalServerError if status >= 500 else errors.APIStatusError
+    return BY_STATUS.get(status, other)
+
+
 def _error(
     status: int, described: Mapping[str, Json], text: str, scrubber: Scrubber, server: Server
 ) -> errors.APIStatusError:
     kind, code, param = described.get("type"), described.get("code"), described.get("param")
-    error_class = BY_STATUS.get(status)
-    if error_class is None:
-        error_class = errors.InternalServerError if status >= 500 else errors.APIStatusError
+    error_class = error_class_of(status)
     if status == 403 and kind == "moderation_error":
         error_class = errors.ModerationError
     if _is_about_money(kind) or _is_about_money(code):

@@ -22,7 +22,7 @@ from poeflow.engine.recipe import (
 )
 from poeflow.engine.recipe_parts import OUTPUTS, RESULTS, Recipe, shows_more
 from poeflow.engine.results import InstanceOutcome, StepResult
-from poeflow.flowfile.step_settings import samples_of
+from poeflow.flowfile.loops import samples_of
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
 from poeflow.project.output_files import EDITED, Look

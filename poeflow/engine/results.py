@@ -13,8 +13,8 @@ from poeflow.engine.asking.request import NotHere, ToBeAsked, UnusableAnswerErro
 from poeflow.engine.asking.spending import Spent
 from poeflow.errors import PoeflowError, StepError
 from poeflow.events import Source, Verdict
+from poeflow.flowfile.loops import samples_of, saves_samples
 from poeflow.flowfile.model import Expectation, Step, StepKind
-from poeflow.flowfile.step_settings import samples_of, saves_samples
 from poeflow.project.output_files import MOVE, EditedError
 from poeflow.records import InstanceStatus
 from poeflow.store.lock.entries import Accepted, LockEntry

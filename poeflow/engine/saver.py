@@ -12,7 +12,8 @@ import msgspec
 from poeflow.answers.media_links import file_in, file_name, urls_in
 from poeflow.answers.parse import of_file, read
 from poeflow.answers.schemas import Schema
-from poeflow.client.media.download import Internet, download, wanted
+from poeflow.client.http.aio import Internet
+from poeflow.client.media.download import download, wanted
 from poeflow.digest import sha256_of, sha256_of_text, short_hash
 from poeflow.engine.asking.context import RunContext
 from poeflow.engine.lock_entries import LockProof

@@ -26,8 +26,8 @@ from poeflow.engine.step_state import StepInput, result_of_turns
 from poeflow.engine.stored_results import StoredResults
 from poeflow.errors import StepError
 from poeflow.events import Verdict
-from poeflow.flowfile.loops import continued_steps
-from poeflow.flowfile.step_settings import Settings, samples_of, saves_samples
+from poeflow.flowfile.loops import continued_steps, samples_of, saves_samples
+from poeflow.flowfile.step_settings import Settings
 from poeflow.planning.plan import Plan
 
 RunUsedFlow = Callable[[StepInput], Awaitable[StepResult | NoResult]]

@@ -20,9 +20,9 @@ from poeflow.engine.lock_entries import (
 from poeflow.engine.recipe_parts import Recipe
 from poeflow.engine.results import UNJUDGED, InstanceOutcome, Status, StepResult
 from poeflow.events import Purpose
-from poeflow.flowfile.loops import carry_of, continues_itself
+from poeflow.flowfile.loops import carry_of, continues_itself, samples_of
 from poeflow.flowfile.model import Expectation, Flow
-from poeflow.flowfile.step_settings import Settings, samples_of
+from poeflow.flowfile.step_settings import Settings
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import StepInstance
 from poeflow.store.lock.entries import LockEntry

@@ -22,9 +22,8 @@ from poeflow.engine.lock_entries import (
 )
 from poeflow.engine.results import InstanceOutcome, StepResult
 from poeflow.errors import StepError
-from poeflow.flowfile.loops import continued_steps
+from poeflow.flowfile.loops import continued_steps, samples_of
 from poeflow.flowfile.model import Step
-from poeflow.flowfile.step_settings import samples_of
 from poeflow.planning.checked import ReadAttributes
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan

@@ -1,21 +1,19 @@
-"""Steps that run once for each item: which do, the names they define, their keys, their number."""
+"""Steps that run many times: which do, the names they define, their keys, their number."""
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
-from itertools import product, takewhile
-from pathlib import PurePosixPath
+from itertools import product
 from typing import Final
 
 import msgspec
 
 from poeflow.digest import Json, canonical, key_text, sha256_of
-from poeflow.flowfile.model import Flow, Loop, Step
-from poeflow.flowfile.step_settings import samples_of
+from poeflow.flowfile.model import Flow, Loop, Samples, Step
 from poeflow.lazy_pattern import lazy_pattern
-from poeflow.project.globs import is_pattern
 from poeflow.project.lazy_items import file_of
 
 _CHAIN: Final = lazy_pattern(r"\s*(?:\{\{\s*)?steps\.([a-z_][a-z0-9_]*)\s*(?:\}\})?\s*")
+_SAMPLE: Final = lazy_pattern(r"\{\{[^}]*\bsample\b")
 _COLUMN: Final = lazy_pattern(r"\s*(?:\{\{\s*)?item\.([A-Za-z_]\w*)\s*(?:\}\})?\s*")
 ITEM_NAMES: Final = frozenset({"item", "loop", "matrix"})
 """What an instance has of its item, or its combination, besides the key."""
@@ -115,11 +113,15 @@ def names_of(flow: Flow, name: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def path_key(path: str, pattern: str) -> str:
-    """Return the key of a path: what is below the folder with which its pattern begins."""
-    folders = PurePosixPath(pattern).parts[:-1]
-    count = sum(1 for _ in takewhile(lambda part: not is_pattern(part), folders))
-    return "/".join(PurePosixPath(path).parts[count:])
+def samples_of(step: Step) -> Samples:
+    """Return how many answers a step requests, and what share of them must pass."""
+    written = step.samples
+    return written if isinstance(written, Samples) else Samples(count=written or 1)
+
+
+def saves_samples(step: Step) -> bool:
+    """Return whether each sample of a step is saved to a file of its own."""
+    return samples_of(step).count > 1 and bool(_SAMPLE.search(step.output.save or ""))
 
 
 def matrix_key(combination: Mapping[str, Json]) -> str:

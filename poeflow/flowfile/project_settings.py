@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from poeflow.bots import RESERVED_KEYS, Pricing
 from poeflow.digest import Json
-from poeflow.flowfile.build import PartFiles
+from poeflow.flowfile.flow_file import PartFiles
 from poeflow.flowfile.model import (
     Defaults,
     ExtraBody,
@@ -28,14 +28,7 @@ from poeflow.flowfile.model import (
 from poeflow.flowfile.schema import validate
 from poeflow.flowfile.step_settings import written_params
 from poeflow.flowfile.toml import parse_toml
-from poeflow.flowfile.yaml_tree import (
-    Document,
-    KeyPath,
-    Node,
-    decode,
-    merged_mapping,
-    with_values,
-)
+from poeflow.flowfile.yaml_tree import Document, KeyPath, Node, decode, merged_mapping, with_values
 from poeflow.problems import Place, Problem, errors_only
 from poeflow.project.project import FileProblem, Project
 from poeflow.project.read_log import ReadLog

@@ -91,11 +91,11 @@ def validate(document: Document, name: str) -> tuple[Problem, ...]:
     return limited(problem for error in errors for problem in _problems(document, error))
 
 
-def invalid_parts(document: Document, name: str) -> list[InvalidPart]:
-    """Return the first parts that the bundled schema `name` does not allow."""
+def invalid_parts(document: Document) -> list[InvalidPart]:
+    """Return the first parts of a flow that its schema does not allow."""
     if document.root is None:
         return []
-    errors = _validator(name).iter_errors(document.root.data)
+    errors = _validator(FLOW_SCHEMA).iter_errors(document.root.data)
     return list(
         islice((fault for error in errors for fault in _invalid_parts(error)), MAX_PROBLEMS)
     )

@@ -17,21 +17,17 @@ from poeflow.flowfile.model import (
     ModelAlias,
     Output,
     Params,
-    Samples,
     Step,
     SystemText,
     Timeout,
 )
 from poeflow.flowfile.yaml_tree import Document, KeyPath, Node, merged_mapping, with_values
-from poeflow.lazy_pattern import lazy_pattern
-from poeflow.project.attachment_files import AttachmentSource, Reduction
 from poeflow.settings import POE_PROVIDER
 
 POE: Final = POE_PROVIDER
 """The default provider."""
 DEFAULT_ATTEMPTS: Final = 4
 DEFAULT_CONCURRENCY: Final = 8
-_SAMPLE: Final = lazy_pattern(r"\{\{[^}]*\bsample\b")
 COMMAND_SECONDS: Final = 600.0
 """How long a command may take if its step does not say."""
 
@@ -262,17 +258,6 @@ def _seconds(written: float | str | None) -> float | None:
     return None if written is None else seconds(written)
 
 
-def samples_of(step: Step) -> Samples:
-    """Return how many answers a step requests, and what share of them must pass."""
-    written = step.samples
-    return written if isinstance(written, Samples) else Samples(count=written or 1)
-
-
-def saves_samples(step: Step) -> bool:
-    """Return whether each sample of a step is saved to a file of its own."""
-    return samples_of(step).count > 1 and bool(_SAMPLE.search(step.output.save or ""))
-
-
 def is_asking(step: Step) -> bool:
     """Whether a step asks a model, if only to judge what it renders."""
     return step.kind == "model" or bool(judges_of(step))
@@ -296,22 +281,6 @@ def attachment_lists(name: str, step: Step) -> Iterator[tuple[KeyPath, list[Plac
             if part.attach is not None:
                 path = ("steps", name, "messages", index, "content", position, "attach")
                 yield path, [(path, part.attach)]
-
-
-def attachment_source(
-    entry: Attachment, *, path: str | None, url: str | None = None, name: str | None = None
-) -> AttachmentSource:
-    """Return what an entry attaches, of which path, address and name are rendered."""
-    pages = None if entry.pages is None else str(entry.pages)
-    is_whole = entry.resize is None and pages is None
-    return AttachmentSource(
-        path=path,
-        url=url,
-        as_=entry.as_,
-        name=name,
-        media_type=entry.media_type,
-        reduction=None if is_whole else Reduction(resize=entry.resize, pages=pages),
-    )
 
 
 def attachments_of(name: str, step: Step) -> Iterator[PlacedAttachment]:

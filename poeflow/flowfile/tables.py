@@ -24,8 +24,8 @@ from poeflow.digest import Json, KeyTwiceError, check_json_keys, half_escaped
 from poeflow.errors import InvalidFlowError
 from poeflow.flowfile.yaml_tree import parse_value
 from poeflow.lazy_pattern import lazy_pattern
-from poeflow.project.globs import NO_MATCH_HINT
 from poeflow.project.lazy_items import JoinedItems, Table
+from poeflow.project.private_files import NO_MATCH_HINT
 from poeflow.project.project import FileProblem, Project
 
 T = TypeVar("T")

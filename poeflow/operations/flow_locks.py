@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 
 from poeflow.errors import DiskError, PoeflowError
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.inputs import read_inputs
-from poeflow.flowfile.load import FlowFile
 from poeflow.operations.run_options import RunOptions
 from poeflow.project.globs import matches
 from poeflow.project.output_paths import claim_of

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from poeflow.errors import InvalidFlowError, UsageError
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.loops import is_fan_out
 from poeflow.flowfile.model import Flow, ModelAlias
 from poeflow.flowfile.patterns import one_of

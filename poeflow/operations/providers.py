@@ -28,10 +28,9 @@ from poeflow.redact import SHORTEST_MASKED, Keyring, Secret
 from poeflow.settings import (
     BASE_URL_VARIABLE,
     DEFAULT_BASE_URL,
-    KEY_VARIABLE,
     UserConfig,
+    api_key_from,
     base_url_from,
-    key_in,
     keys_of,
     proxy_from,
 )
@@ -152,7 +151,8 @@ def _provider(
     if own is None:
         hint = one_of(name, (POE, *config.providers))
         raise UsageError(f'provider "{name}" is not in your configuration', hint=hint)
-    key = key_in(own.key_variable, options.environ) if own.key_variable is not None else None
+    variable = own.key_variable
+    key = None if variable is None else api_key_from(options.environ, variable=variable)
     client = None
     if key is not None or not own.needs_key:
         _check_encrypted(own.base_url, name, is_allowed=own.allow_insecure)
@@ -175,7 +175,7 @@ def _provider(
 
 
 def _poe(options: RunOptions, config: UserConfig) -> tuple[Provider, Secret | None, str]:
-    key, client = key_in(KEY_VARIABLE, options.environ), None
+    key, client = api_key_from(options.environ), None
     moved = poe_address(options.environ, config)
     if key is not None:
         client = AsyncPoeClient(

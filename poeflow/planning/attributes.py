@@ -8,11 +8,10 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.errors import PoeflowError
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.inputs import known_values
-from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import InstanceCount, chained_to, is_fan_out, names_of
+from poeflow.flowfile.loops import InstanceCount, chained_to, is_fan_out, names_of, samples_of
 from poeflow.flowfile.model import Flow, Loop, Step, TextFile
-from poeflow.flowfile.step_settings import samples_of
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import FanOut, StepInstances
 from poeflow.planning.run_inputs import early_inputs

@@ -11,7 +11,7 @@ import msgspec
 from poeflow.bots import Bot, Parameter
 from poeflow.client.catalogue import Catalogue, stored_catalogue
 from poeflow.digest import Json, encode_json
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.loops import continues_itself
 from poeflow.flowfile.model import Attachment, Flow, Params
 from poeflow.flowfile.patterns import did_you_mean, one_of

@@ -7,10 +7,10 @@ import msgspec
 
 from poeflow.digest import Json, encode_json
 from poeflow.errors import UsageError
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
+from poeflow.flowfile.loops import samples_of
 from poeflow.flowfile.model import Step
 from poeflow.flowfile.patterns import one_of
-from poeflow.flowfile.step_settings import samples_of
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Place, Problem

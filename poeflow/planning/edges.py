@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.loops import chained_to, is_fan_out, names_of
 from poeflow.flowfile.model import Attachment
 from poeflow.flowfile.step_settings import attachments_of, personas_of

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from poeflow.digest import Json, key_text
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.loops import chained_to, first_twice, is_fan_out, key_column
 from poeflow.flowfile.model import ExampleFile, Loop, Matrix, Step, TextFile
 from poeflow.flowfile.tables import ROW_SUFFIXES, joined, read_table
@@ -16,8 +16,9 @@ from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning import attributes
 from poeflow.problems import Place, Problem
-from poeflow.project.globs import NO_MATCH_HINT, is_pattern, matches
+from poeflow.project.globs import is_pattern, matches
 from poeflow.project.lazy_items import JoinedItems, Table
+from poeflow.project.private_files import NO_MATCH_HINT
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.kinds import ANY_ITEM, Kind, KnownKinds, ResultKinds
 from poeflow.templates.sites import has_template

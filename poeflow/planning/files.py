@@ -8,18 +8,24 @@ import msgspec
 
 from poeflow.answers.schema_errors import sentence
 from poeflow.flowfile import inputs as inputs_file
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.loops import is_fan_out, loop_of
 from poeflow.flowfile.model import Attachment, Step
 from poeflow.flowfile.patterns import one_of
-from poeflow.flowfile.step_settings import attachment_source, attachments_of
+from poeflow.flowfile.step_settings import attachments_of
 from poeflow.flowfile.yaml_tree import MAX_BYTES, KeyPath
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.checked import Checked, Claim, flow_claims
 from poeflow.planning.run_inputs import input_faults
 from poeflow.planning.used_flows import ONCE, Repetition
 from poeflow.problems import Place, Problem
-from poeflow.project.attachment_files import AttachmentSource, Found, check_total, find
+from poeflow.project.attachment_files import (
+    AttachmentSource,
+    Found,
+    attachment_source,
+    check_total,
+    find,
+)
 from poeflow.project.globs import has_shape, is_pattern
 from poeflow.project.output_paths import PathKinds, check_output_path, claim_of
 from poeflow.project.project import FileProblem, Project

@@ -9,7 +9,7 @@ from itertools import islice
 
 import msgspec
 
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.planning.bot_checks import bot_problems, unpinned_models, unused_aliases
 from poeflow.planning.checked import Ancestors, Checked
 from poeflow.planning.edges import (

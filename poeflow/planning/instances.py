@@ -11,7 +11,7 @@ from typing import Final, overload
 import msgspec
 
 from poeflow.digest import Json, key_text
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.loops import (
     InstanceCount,
     TooManyFitsError,
@@ -21,7 +21,6 @@ from poeflow.flowfile.loops import (
     is_fan_out,
     key_column,
     loop_value,
-    path_key,
     sampled,
 )
 from poeflow.flowfile.model import Loop, Matrix, TextFile
@@ -29,7 +28,7 @@ from poeflow.flowfile.step_settings import Settings
 from poeflow.flowfile.tables import joined, read_table
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.project.attachment_files import Found
-from poeflow.project.globs import is_pattern
+from poeflow.project.globs import is_pattern, path_key
 from poeflow.project.lazy_items import GroupedItems, PackedTexts, PickedItems, Table
 from poeflow.project.project import Project
 from poeflow.templates.render import TemplateError, Values

@@ -6,11 +6,11 @@ from typing import Final
 from msgspec import UNSET
 
 from poeflow.digest import Json, encode_json
-from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import chained_to, continues_itself, is_fan_out
+from poeflow.flowfile.flow_file import FlowFile
+from poeflow.flowfile.loops import chained_to, continues_itself, is_fan_out, samples_of
 from poeflow.flowfile.model import PartFile, Repeat, Step
 from poeflow.flowfile.patterns import MAX_COMPARED, nearest
-from poeflow.flowfile.step_settings import model_of, personas_of, samples_of
+from poeflow.flowfile.step_settings import model_of, personas_of
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Place, Problem

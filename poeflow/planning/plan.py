@@ -10,11 +10,10 @@ import msgspec
 from poeflow.digest import Json
 from poeflow.errors import PoeflowError, StepError
 from poeflow.flowfile import step_settings
-from poeflow.flowfile.load import FlowFile
-from poeflow.flowfile.loops import InstanceCount, carry_of
+from poeflow.flowfile.flow_file import FlowFile
+from poeflow.flowfile.loops import InstanceCount, carry_of, saves_samples
 from poeflow.flowfile.model import Attachment, Flow, Step
 from poeflow.flowfile.rules import model_fault
-from poeflow.flowfile.step_settings import PlacedAttachment, Settings
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.planning.bot_checks import model_uses
 from poeflow.planning.checked import Checked, flow_claims
@@ -26,7 +25,13 @@ from poeflow.planning.instances import (
 )
 from poeflow.planning.selection import Selection
 from poeflow.problems import Problem
-from poeflow.project.attachment_files import AttachmentSource, Found, check_total, find
+from poeflow.project.attachment_files import (
+    AttachmentSource,
+    Found,
+    attachment_source,
+    check_total,
+    find,
+)
 from poeflow.project.output_paths import check_output_path, claim_of
 from poeflow.project.project import FileProblem, Project
 from poeflow.templates.reader import Reads
@@ -197,7 +202,7 @@ class Preparer:
         self._file = checked.file
         self._texts = texts
         self._flows = flow_claims(checked)
-        self._settings: dict[tuple[str, str], Settings] = {}
+        self._settings: dict[tuple[str, str], step_settings.Settings] = {}
         self._found: dict[KeyPath, tuple[Found, ...]] = {}
         self._targets: dict[KeyPath, str] = {}
         self._named = sorted(checked.named, key=str)
@@ -219,7 +224,7 @@ class Preparer:
         problems += self._missing_files(("steps", step), values)
         if self._file.flow.steps[step].kind != "model":
             return instance, problems
-        settings: Settings | None = None
+        settings: step_settings.Settings | None = None
         try:
             settings = self._settings_of(step, values)
         except PoeflowError as error:
@@ -256,7 +261,7 @@ class Preparer:
         written = output.save if key == "save" else output.media
         if written is None or _output(step, key) in self._checked.late:
             return None
-        if key == "save" and step_settings.saves_samples(self._file.flow.steps[step]):
+        if key == "save" and saves_samples(self._file.flow.steps[step]):
             self.target(step, key, {**values, "sample": 1})
             return None
         return self.target(step, key, values)
@@ -275,7 +280,9 @@ class Preparer:
             except PoeflowError as error:
                 yield self.problem(path, error)
 
-    def fallbacks(self, step: str, settings: Settings, values: Values) -> Iterator[Settings]:
+    def fallbacks(
+        self, step: str, settings: step_settings.Settings, values: Values
+    ) -> Iterator[step_settings.Settings]:
         """Yield the settings of the fallback models of a step."""
         for named in settings.fallback:
             found = step_settings.fallback_settings(self._file.flow, step, named, settings)
@@ -297,7 +304,7 @@ class Preparer:
             return Problem(error.place, error.reason, error.hint)
         return Problem(self._file.document.place(path), error.message, error.hint)
 
-    def _settings_of(self, step: str, values: Values) -> Settings:
+    def _settings_of(self, step: str, values: Values) -> step_settings.Settings:
         model = step_settings.model_of(self._file.flow, step)
         if model is None:
             raise AssertionError("check finds steps without a model")
@@ -323,7 +330,9 @@ class Preparer:
             hint = f"name the alias itself in model:, or give the step {key}: of its own"
             raise StepError(message, hint=hint)
 
-    def _rendered(self, settings: Settings, named: str, values: Values) -> Settings:
+    def _rendered(
+        self, settings: step_settings.Settings, named: str, values: Values
+    ) -> step_settings.Settings:
         rendered = self._texts.value(("models", named, "model"), settings.model, values)
         model = as_text(rendered, "model")
         reason = model_fault(model)
@@ -332,7 +341,7 @@ class Preparer:
         return msgspec.structs.replace(settings, model=model)
 
     def _search(
-        self, path: KeyPath, entries: list[PlacedAttachment], values: Values
+        self, path: KeyPath, entries: list[step_settings.PlacedAttachment], values: Values
     ) -> tuple[tuple[Found, ...], list[Problem]]:
         found: list[Found] = []
         problems: list[Problem] = []
@@ -369,7 +378,7 @@ class Preparer:
                 return None
             return as_text(self._texts.value((*path, key), written, values), key)
 
-        return step_settings.attachment_source(
+        return attachment_source(
             entry,
             path=rendered("path", entry.path),
             url=rendered("url", entry.url),

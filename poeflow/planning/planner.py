@@ -7,7 +7,7 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.errors import InvalidFlowError, PoeflowError, StepError
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.loops import InstanceCount, chained_to
 from poeflow.flowfile.step_settings import DEFAULT_CONCURRENCY
 from poeflow.flowfile.yaml_tree import KeyPath

@@ -14,6 +14,7 @@ from poeflow.answers.schemas import Fault, compile_schema
 from poeflow.digest import Json
 from poeflow.errors import InvalidFlowError, StepError, UsageError
 from poeflow.flowfile import inputs as inputs_file
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.inputs import (
     InputProblem,
     default_order,
@@ -21,7 +22,6 @@ from poeflow.flowfile.inputs import (
     known_values,
     resolve_inputs,
 )
-from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.model import Flow, InputSpec
 from poeflow.flowfile.yaml_tree import MAX_BYTES, Document
 from poeflow.problems import errors_only

@@ -14,7 +14,7 @@ from poeflow.answers.parse import default_reading
 from poeflow.answers.schemas import Fault, Inspection, compile_schema, schema_faults
 from poeflow.digest import Json
 from poeflow.errors import InvalidFlowError, StepError
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.model import Expectation, Output, Tool
 from poeflow.flowfile.yaml_tree import Document, KeyPath
 from poeflow.planning.checked import Checked

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.loops import is_fan_out
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning import attributes

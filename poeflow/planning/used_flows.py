@@ -10,8 +10,9 @@ from typing import Final, Protocol, Self
 import msgspec
 
 from poeflow.answers.schema_errors import sentence
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.inputs import default_order, value_problem
-from poeflow.flowfile.load import FlowFile, load_flow
+from poeflow.flowfile.load import load_flow
 from poeflow.flowfile.loops import OF_TURNS, is_fan_out
 from poeflow.flowfile.model import Flow, InputSpec, Step
 from poeflow.flowfile.patterns import one_of

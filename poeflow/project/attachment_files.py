@@ -1,12 +1,13 @@
 """Finds the files of an attachment: existing, inside the project, and not too many."""
 
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 
-from poeflow.project.globs import NO_MATCH_HINT, is_pattern, matches
+from poeflow.project.globs import is_pattern, matches
 from poeflow.project.media_types import binary_type
+from poeflow.project.private_files import NO_MATCH_HINT
 from poeflow.project.project import FileProblem, Project
 from poeflow.redact import visible
 
@@ -32,6 +33,38 @@ class AttachmentSource(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     media_type: str | None = None
     reduction: Reduction | None = None
+
+
+class Entry(Protocol):
+    """How an entry of `attachments` says to send what it names."""
+
+    @property
+    def as_(self) -> As: ...
+
+    @property
+    def media_type(self) -> str | None: ...
+
+    @property
+    def resize(self) -> int | None: ...
+
+    @property
+    def pages(self) -> int | str | None: ...
+
+
+def attachment_source(
+    entry: Entry, *, path: str | None, url: str | None = None, name: str | None = None
+) -> AttachmentSource:
+    """Return what an entry attaches, of which path, address and name are rendered."""
+    pages = None if entry.pages is None else str(entry.pages)
+    is_whole = entry.resize is None and pages is None
+    return AttachmentSource(
+        path=path,
+        url=url,
+        as_=entry.as_,
+        name=name,
+        media_type=entry.media_type,
+        reduction=None if is_whole else Reduction(resize=entry.resize, pages=pages),
+    )
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,9 +14,6 @@ from poeflow.project.project import LOCALE, FileProblem, Project, composed, twin
 
 MAX_MATCHES: Final = 10_000
 MAX_VISITED: Final = 200_000
-NO_MATCH_HINT: Final = (
-    "check the pattern; dot files, keys, backups and dependencies are never matched"
-)
 _HIDDEN: Final = lazy_pattern(
     r"\.git|\.poeflow|node_modules|__pycache__|venv|.*\.lock\.json", re.DOTALL | re.IGNORECASE
 )
@@ -57,6 +54,12 @@ def is_pattern(path: str) -> bool:
     return any(character in path for character in "*?[")
 
 
+def path_key(path: str, pattern: str) -> str:
+    """Return the key of a path: what is below the folder with which its pattern begins."""
+    folders = PurePosixPath(pattern).parts[:-1]
+    return "/".join(PurePosixPath(path).parts[len(_literal(folders)) :])
+
+
 def has_shape(pattern: str, canonical: str) -> bool:
     """Return whether a canonical path, which need not exist, has the shape of a pattern.
 
@@ -86,8 +89,7 @@ def matches(
     """
     parts = PurePosixPath(pattern[2:]).parts
     project.searches.visit(_SEARCH, pattern)
-    literal = tuple(itertools.takewhile(lambda part: not is_pattern(part), parts[:-1]))
-    named = _as_on_disk(project, literal)
+    named = _as_on_disk(project, _literal(parts[:-1]))
     start = "//" + "/".join(named)
     _note(project, pattern, start, None)
     if not parts or not project.path_of(start).is_dir():
@@ -103,6 +105,11 @@ def matches(
     found.sort()
     _note(project, pattern, start, tuple(found))
     return found
+
+
+def _literal(folders: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the folders with which a pattern begins, before the first that is one itself."""
+    return tuple(itertools.takewhile(lambda part: not is_pattern(part), folders))
 
 
 def _as_on_disk(project: Project, folders: tuple[str, ...]) -> tuple[str, ...]:

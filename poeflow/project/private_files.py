@@ -12,6 +12,9 @@ import msgspec
 
 from poeflow.lazy_pattern import lazy_pattern
 
+NO_MATCH_HINT: Final = (
+    "check the pattern; dot files, keys, backups and dependencies are never matched"
+)
 _DOT: Final = "dot files hold settings and keys"
 _TABLE: Final = (
     (r".*\.(pem|key|p8|p12|pfx|ppk|pkcs12)", "it is named like a private key or a certificate"),

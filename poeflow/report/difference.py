@@ -15,8 +15,8 @@ from poeflow.records import InstanceRecord, InstanceStatus
 from poeflow.redact import visible
 from poeflow.report.history import message_texts, request_body, scored, unmet_in
 from poeflow.report.terminal.text import Line, Marks, Piece, chopped
-from poeflow.word_diff import Piece as Part
-from poeflow.word_diff import word_diff
+from poeflow.report.word_diff import Piece as Part
+from poeflow.report.word_diff import word_diff
 
 MAX_LINES: Final = 40
 MAX_GONE: Final = 20

@@ -159,7 +159,7 @@ class Lookups:
             is_named = isinstance(node, nodes.Getattr) and name in STEP_ATTRIBUTES
             self._step(owner, step, attribute=name if is_named else None)
             if isinstance(node, nodes.Getattr):
-                self._check_attribute(node, step, STEP_ATTRIBUTES)
+                self._check_attribute(node, step)
             return True
         if isinstance(owner, nodes.Name) and name is not None:
             self._check_field(node, owner.name, name)
@@ -308,10 +308,11 @@ class Lookups:
             hint = one_of(name, self._outputs[step])
             self.note(offset, f'the flow of step "{step}" has no output "{name}"', hint)
 
-    def _check_attribute(self, node: nodes.Getattr, step: str | None, known: Iterable[str]) -> None:
-        if node.attr not in known:
-            is_meant = node.attr in _OTHER_RESULTS and "text" in known
-            hint = "write .text, or .data of JSON" if is_meant else one_of(node.attr, known)
+    def _check_attribute(self, node: nodes.Getattr, step: str | None) -> None:
+        if node.attr not in STEP_ATTRIBUTES:
+            hint = one_of(node.attr, STEP_ATTRIBUTES)
+            if node.attr in _OTHER_RESULTS:
+                hint = "write .text, or .data of JSON"
             own, key = ("all", '["KEY"]') if step in self._scope.fan_outs else ("text", "")
             if node.attr in LENGTHS and step not in self._outputs:
                 hint = f"write steps.{step}.{own} | length"

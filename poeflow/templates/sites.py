@@ -7,8 +7,8 @@ import msgspec
 
 from poeflow.digest import Json, encode_json
 from poeflow.errors import StepError
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.key_marks import templates_of
-from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.model import Expectation
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.lazy_pattern import lazy_pattern

@@ -6,10 +6,10 @@ from typing import Final
 
 import msgspec
 from jinja2 import TemplateSyntaxError, nodes
+from jinja2.lexer import Lexer
 
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Problem
-from poeflow.templates.environment import OffsetLexer
 from poeflow.templates.kinds import tests_kinds
 from poeflow.templates.reader import Origin
 from poeflow.templates.scopes import names_in, with_below
@@ -74,8 +74,11 @@ _HINTS: Final = {
 }
 
 
-def habit_warnings(text: str, origin: Origin, lexer: OffsetLexer) -> Iterator[Problem]:
-    """Yield warnings for valid text that is probably not meant: `${{`, long comments."""
+def habit_warnings(text: str, origin: Origin, lexer: Lexer) -> Iterator[Problem]:
+    """Yield warnings for valid text that is probably not meant: `${{`, long comments.
+
+    The `lexer` gives offsets as line numbers.
+    """
     if "${{" not in text and "{#" not in text:
         return
     before = ""

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "view"))
 from view_runs import large_run, shown
 from view_served import ask
 
-from poeflow.report.pages.file import html_report
+from poeflow.cli.commands.report import html_report
 from poeflow.report.pages.site import serve
 from poeflow.store.history import History
 

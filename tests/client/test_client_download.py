@@ -13,7 +13,8 @@ from client_server import CLOSE, HOLD, RESET, ConnectProxy, ScriptedServer
 from poeflow import errors
 from poeflow.answers.media_links import file_name, urls_in
 from poeflow.client.aio import AsyncPoeClient
-from poeflow.client.media.download import DownloadRules, Internet, download, wanted
+from poeflow.client.http.aio import Internet
+from poeflow.client.media.download import DownloadRules, download, wanted
 from poeflow.errors import StepError
 from poeflow.simulator.server import Simulator
 

@@ -5,9 +5,9 @@ import pytest
 from flow_documents import CASE_FILES, FLOWS, WIDE, bent, document_of
 from hypothesis import given, settings
 
-from poeflow.flowfile.build import SCHEMA, build, decode_valid
+from poeflow.flowfile.load import build, decode_valid
 from poeflow.flowfile.model import Flow
-from poeflow.flowfile.schema import validate
+from poeflow.flowfile.schema import FLOW_SCHEMA, validate
 from poeflow.flowfile.yaml_tree import parse
 
 TRIED = 150
@@ -15,7 +15,7 @@ TRIED = 150
 
 def agree(document):
     """The fast decode takes what the schema takes, except nulls, which it leaves to the schema."""
-    fast, problems = decode_valid(document), validate(document, SCHEMA)
+    fast, problems = decode_valid(document), validate(document, FLOW_SCHEMA)
     if fast is not None:
         assert problems == ()
     built = build(document)
@@ -39,7 +39,7 @@ def test_decode_and_schema_agree_on_every_case(path):
 
 def test_the_wide_flow_is_valid_by_both():
     document = parse(WIDE, "flow.yaml")
-    assert validate(document, SCHEMA) == ()
+    assert validate(document, FLOW_SCHEMA) == ()
     assert isinstance(decode_valid(document), Flow)
 
 

@@ -7,8 +7,7 @@ import pytest
 from flow_documents import WIDE, bent
 from hypothesis import given, settings
 
-from poeflow.flowfile.build import SCHEMA, build, drop_invalid_parts
-from poeflow.flowfile.load import load_flow
+from poeflow.flowfile.load import build, drop_invalid_parts, load_flow
 from poeflow.flowfile.model import Flow
 from poeflow.flowfile.yaml_tree import MAX_BYTES, Document, parse
 from poeflow.problems import MAX_PROBLEMS, Place, Problem, is_more_notice, limited
@@ -103,7 +102,7 @@ def test_a_doubled_key_leaves_a_draft_too(loaded):
 @given(bent())
 def test_what_is_mended_is_valid_and_every_node_keeps_its_place(data):
     document = parse(json.dumps(data), "f")
-    result = drop_invalid_parts(document, SCHEMA)
+    result = drop_invalid_parts(document)
     if result is None:
         return
     assert isinstance(build(result), Flow)
@@ -117,11 +116,11 @@ def places_of(node):
 
 def test_the_wide_flow_needs_no_mending():
     document = parse(WIDE, "f")
-    assert drop_invalid_parts(document, SCHEMA) is document
+    assert drop_invalid_parts(document) is document
 
 
 def test_an_empty_document_cannot_be_mended():
-    assert drop_invalid_parts(Document(path="f", text="", root=None), SCHEMA) is None
+    assert drop_invalid_parts(Document(path="f", text="", root=None)) is None
 
 
 @pytest.mark.parametrize(

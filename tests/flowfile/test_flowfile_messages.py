@@ -4,14 +4,13 @@ import pytest
 from flow_documents import bent, document_of
 from hypothesis import given, settings
 
-from poeflow.flowfile.build import SCHEMA
-from poeflow.flowfile.schema import bundled_schema, invalid_parts, validate
+from poeflow.flowfile.schema import FLOW_SCHEMA, bundled_schema, invalid_parts, validate
 from poeflow.flowfile.yaml_tree import parse
 
 
 def told(step="prompt: hi", head=""):
     text = f"poeflow: 1\ndefaults: {{model: Bot}}\n{head}steps:\n  a: {{{step}}}\n"
-    found = validate(parse(text, "f"), SCHEMA)
+    found = validate(parse(text, "f"), FLOW_SCHEMA)
     return [str(problem).removeprefix("f:") for problem in found]
 
 
@@ -108,17 +107,17 @@ def test_homes_for_anchors_are_allowed_and_nothing_else():
 @given(bent())
 def test_no_fault_is_without_a_place_and_words(data):
     document = document_of(data)
-    found = validate(document, SCHEMA)
+    found = validate(document, FLOW_SCHEMA)
     for problem in found:
         assert problem.place.path == "flow.yaml"
         assert problem.message[:1] == problem.message[:1].lower() or '"' in problem.message
         assert "does not fit the schema" not in problem.message
-    assert bool(found) == bool(invalid_parts(document, SCHEMA))
+    assert bool(found) == bool(invalid_parts(document))
 
 
 def test_nothing_is_fetched_for_a_schema():
     reference = 'prompt: x, output: {schema: {$ref: "http://127.0.0.1:9/x.json"}}'
     assert told(reference) == []
-    assert "http" not in str(bundled_schema(SCHEMA)["$defs"]).replace("https", "").replace(
+    assert "http" not in str(bundled_schema(FLOW_SCHEMA)["$defs"]).replace("https", "").replace(
         "http ", ""
     )

@@ -6,10 +6,9 @@ from jsonschema import Draft202012Validator
 from referencing import Registry
 
 from poeflow.flowfile import key_marks, model
-from poeflow.flowfile.build import SCHEMA
-from poeflow.flowfile.schema import bundled_schema
+from poeflow.flowfile.schema import FLOW_SCHEMA, bundled_schema
 
-CONTRACT = bundled_schema(SCHEMA)
+CONTRACT = bundled_schema(FLOW_SCHEMA)
 DEFINED = CONTRACT["$defs"]
 STEP = DEFINED["step"]["properties"]
 SHAPES = {

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from poeflow.flowfile.build import build, decode_valid
+from poeflow.flowfile.load import build, decode_valid
 from poeflow.flowfile.model import Flow, Output, Tool
 from poeflow.flowfile.step_settings import (
     Given,

@@ -23,6 +23,7 @@ from poeflow.cassettes.matching import Shelf
 from poeflow.cassettes.recordings import parse_cassette, recording_text
 from poeflow.cassettes.replay import Replay
 from poeflow.cassettes.secrets import Masking
+from poeflow.cli.commands.report import html_report
 from poeflow.client.answers import Completion
 from poeflow.client.calls import Call, ClientConfig
 from poeflow.client.catalogue import stored_catalogue
@@ -46,13 +47,10 @@ from poeflow.operations.proof import proof_of
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.status import statuses_of, stored_requests
 from poeflow.problems import Problem
-from poeflow.records import (
-    RunFilter,
-)
+from poeflow.records import RunFilter
 from poeflow.redact import Scrubber, Secret
-from poeflow.report.pages.file import html_report
 from poeflow.report.pages.source import PageData, Pictures
-from poeflow.report.problem_lines import with_source
+from poeflow.report.problem_formats import with_source
 from poeflow.simulator.bot_list import read_bot_list
 from poeflow.simulator.chat import SimulatorSettings
 from poeflow.simulator.http_messages import Request

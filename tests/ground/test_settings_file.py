@@ -9,10 +9,10 @@ from poeflow.errors import AccountError, UsageError
 from poeflow.settings import (
     ProviderConfig,
     UserConfig,
+    api_key_from,
     child_environment,
     config_path,
     find_config,
-    key_in,
     key_variables,
     known_keys,
     read_config,
@@ -226,12 +226,14 @@ def test_every_key_there_is(write):
 
 
 def test_a_key_is_read_from_its_own_variable():
-    key = key_in("MINE", {"MINE": " my-own-key-123 ", "POE_API_KEY": "another-key-1"})
+    key = api_key_from(
+        {"MINE": " my-own-key-123 ", "POE_API_KEY": "another-key-1"}, variable="MINE"
+    )
     assert key is not None
     assert key.reveal() == "my-own-key-123"
-    assert key_in("MINE", {"POE_API_KEY": "another-key-1"}) is None
+    assert api_key_from({"POE_API_KEY": "another-key-1"}, variable="MINE") is None
     with pytest.raises(AccountError, match="MINE: ") as caught:
-        key_in("MINE", {"MINE": "two words"})
+        api_key_from({"MINE": "two words"}, variable="MINE")
     assert "two words" not in str(caught.value)
 
 

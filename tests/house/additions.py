@@ -151,7 +151,7 @@ _EXPECTATION = Addition(
     own_test="""
 from poeflow.answers.expect import verdict
 from poeflow.answers.parse import Reading
-from poeflow.flowfile.build import build
+from poeflow.flowfile.load import build
 from poeflow.flowfile.model import Flow
 from poeflow.flowfile.yaml_tree import parse
 

@@ -11,7 +11,6 @@ from house_source import Module
 
 MAX_FILES, MAX_FLOORS, SMALL = 16, 8, 100
 CROWDED: Mapping[str, tuple[int, int]] = {
-    "poeflow": (17, 5),  # stays: one of them is Python's own name for `python -m poeflow`
     "poeflow.cli.commands": (25, 1),  # stays: a file for each command
 }
 """Folders with more files or floors of imports than a folder should have, and with how many."""
@@ -19,8 +18,6 @@ FRAGMENTS: Mapping[str, str] = {
     "poeflow.cli.start": "the script, and `python -m poeflow`",
     "poeflow.operations.imports.import_formats": "the registry that a command looks into",
     "poeflow.operations.imports.llm_template": "one format, in the registry beside the others",
-    "poeflow.report.pages.file": "a command's own output",
-    "poeflow.report.problem_lines": "a command's own output",
 }
 """Small modules with one importer, each with the reason why it is one."""
 VERBS = {"accept", "cache", "check", "graph", "history", "plan", "run", "schema", "status"}

@@ -15,15 +15,15 @@ from poeflow.answers.parse import read
 from poeflow.answers.prompts import correction, instruction
 from poeflow.cli.commands.run import run
 from poeflow.cli.output import RUN_OUTPUTS, RunFormat
-from poeflow.flowfile.build import SCHEMA, decode_valid
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.key_marks import templates_of
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.load import decode_valid
 from poeflow.flowfile.model import Expectation, Flow, Format, Output, Step
-from poeflow.flowfile.schema import bundled_schema, validate
+from poeflow.flowfile.schema import FLOW_SCHEMA, bundled_schema, validate
 from poeflow.flowfile.yaml_tree import parse
 from poeflow.templates.sites import step_sites
 
-DEFINED = bundled_schema(SCHEMA)["$defs"]
+DEFINED = bundled_schema(FLOW_SCHEMA)["$defs"]
 KEYS = DEFINED["step"]["properties"]
 KINDS = [
     *({"prompt": "x"}, {"render": "x"}, {"use": "a.yaml"}),
@@ -46,7 +46,7 @@ def test_the_fast_decode_takes_the_keys_of_a_step_that_the_schema_takes(kind):
         step = {**kind, key: (target | shape)["examples"][0]}
         document = parse(json.dumps({"poeflow": 1, "steps": {"a": step}}), "flow.yaml")
         fast |= {key} if decode_valid(document) is not None else set()
-        slow |= {key} if validate(document, SCHEMA) == () else set()
+        slow |= {key} if validate(document, FLOW_SCHEMA) == () else set()
     assert fast == slow
 
 

@@ -8,19 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Page, async_playwright
-from view_runs import (
-    asked,
-    bad_run,
-    good_run,
-    keep,
-    large_run,
-    run_record,
-    shown,
-    unfinished_run,
-)
+from view_runs import asked, bad_run, good_run, keep, large_run, run_record, shown, unfinished_run
 
+from poeflow.cli.commands.report import html_report
 from poeflow.records import RunEnd
-from poeflow.report.pages.file import html_report
 from poeflow.report.pages.site import serve
 from poeflow.store.history import History
 

@@ -21,12 +21,12 @@ from view_runs import (
     shown,
 )
 
+from poeflow.cli.commands.report import html_report
 from poeflow.cli.run_arguments import with_result
 from poeflow.digest import sha256_of
 from poeflow.records import InstanceRecord, RunEnd
 from poeflow.redact import Scrubber, Secret
 from poeflow.report.history import instance_lines
-from poeflow.report.pages.file import html_report
 from poeflow.store.history import History
 
 

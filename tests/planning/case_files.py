@@ -6,7 +6,7 @@ from poeflow.flowfile.load import load_flow
 from poeflow.planning.flow_check import check
 from poeflow.problems import Problem
 from poeflow.project.project import Project
-from poeflow.report.problem_lines import problem_line
+from poeflow.report.problem_formats import problem_line
 from poeflow.templates.environment import Environment
 from poeflow.templates.reader import ProjectReader
 

@@ -12,7 +12,7 @@ from run_events import ENDED, OUTSIDE, FakeClock, telling
 from poeflow.problems import Place, Problem
 from poeflow.report.github_commands import annotation, inert, inert_json, without_commands
 from poeflow.report.log import PlainReport
-from poeflow.report.problem_lines import problem_line
+from poeflow.report.problem_formats import problem_line
 
 LINES = st.lists(st.sampled_from(["::", "##[", "#", "[", ":", "error", "]", "\n", "\r", " ", "x"]))
 

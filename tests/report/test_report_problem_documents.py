@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poeflow.problems import Place, Problem
-from poeflow.report.problem_documents import code_quality, sarif
+from poeflow.report.problem_formats import code_quality, sarif
 
 SCHEMA = json.loads(Path(__file__).with_name("sarif-2.1.0-rtm.5.json").read_text("utf-8"))
 VALIDATOR = jsonschema.Draft4Validator(SCHEMA)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from poeflow.problems import Place, Problem
-from poeflow.report.problem_lines import MAX_LINE, in_color, listing, with_source
+from poeflow.report.problem_formats import MAX_LINE, in_color, listing, with_source
 from poeflow.report.terminal.text import ASCII, UNICODE
 
 

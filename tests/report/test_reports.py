@@ -14,7 +14,7 @@ from poeflow import events
 from poeflow.problems import Place, Problem
 from poeflow.report.listeners import JsonLines
 from poeflow.report.log import PlainReport
-from poeflow.report.problem_lines import listing, with_source
+from poeflow.report.problem_formats import listing, with_source
 from poeflow.report.terminal.run_summary import final_lines
 
 RUN = (

@@ -7,17 +7,20 @@ from typing import Final
 
 import click
 
-from poeflow.cli.checked_flows import checked_flow
 from poeflow.cli.completing import FLOWS
 from poeflow.cli.output import say, say_warning
 from poeflow.cli.private_files_options import (
+    access_of,
     allow_file_option,
     env_file_option,
     environment_with,
     trust_state_option,
     trusts_state,
 )
+from poeflow.cli.problem_output import refuse_invalid
+from poeflow.cli.targets import flow_target
 from poeflow.operations.accept import accept as accept_files
+from poeflow.operations.check import checkups
 from poeflow.operations.run_options import RunOptions
 
 EPILOG: Final = """\b
@@ -54,7 +57,8 @@ def accept(
     step's request changes, with a note in `plan` and `run`. Accept it again for the new request.
     Files of samples are refused: none of them alone is the text of its step.
     """
-    found = checked_flow(flow, allow_files, env_file=env_file)
+    [found] = checkups([flow_target(flow, access_of(allow_files, env_file))])
+    refuse_invalid([found])
     options = RunOptions(
         inputs_file=inputs_file,
         environ=environment_with(env_file),

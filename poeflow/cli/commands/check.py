@@ -1,7 +1,6 @@
 """`poeflow check`: find every mistake in flows, without running them."""
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -9,23 +8,18 @@ from typing import Final
 import click
 import msgspec
 
-from poeflow.cli.checked_flows import (
-    only_changed,
-    only_reading,
-    reading_option,
-    show_problems,
-    since_option,
-)
+from poeflow.cli.changed_flows import only_changed, only_reading, reading_option, since_option
 from poeflow.cli.ci import CiReports
 from poeflow.cli.click_options import junit_option
 from poeflow.cli.completing import FLOWS
 from poeflow.cli.output import paint, print_document
 from poeflow.cli.private_files_options import access_of, allow_file_option
+from poeflow.cli.problem_output import show_problems
 from poeflow.cli.targets import flow_targets
 from poeflow.errors import InvalidFlowError
 from poeflow.operations.check import checkups
 from poeflow.problems import Problem, errors_only, is_more_notice
-from poeflow.report.problem_documents import DOCUMENTS
+from poeflow.report.problem_formats import DOCUMENTS
 from poeflow.report.terminal.text import marks_for
 
 EPILOG: Final = """\b
@@ -78,7 +72,7 @@ def check(
     else:
         found = checkups(flow_targets(paths or ["."], access))
     checks = only_changed(found, since)
-    with CiReports(output, junit, os.environ) as ci:
+    with CiReports(output, junit) as ci:
         for result in checks:
             ci.report_problems(result, is_all=True)
         problems = [*dict.fromkeys(one for result in checks for one in result.problems)]

@@ -17,12 +17,7 @@ from poeflow.cli.private_files_options import (
     trusts_state,
     without_keys,
 )
-from poeflow.cli.run_arguments import (
-    RunArgument,
-    history_here,
-    run_argument,
-    with_result,
-)
+from poeflow.cli.run_arguments import RunArgument, history_here, run_argument, with_result
 from poeflow.cli.targets import flows_named
 from poeflow.digest import PREFIX
 from poeflow.errors import UsageError
@@ -31,10 +26,9 @@ from poeflow.operations.revisions.compare import compare_revisions
 from poeflow.operations.run_options import RunOptions
 from poeflow.project.project import Project
 from poeflow.records import InstanceRecord
+from poeflow.report.comparison import comparison_comment, comparison_lines, total_words
 from poeflow.report.difference import change_lines, changed
 from poeflow.report.history import in_order, run_before
-from poeflow.report.revisions.comment import comparison_comment
-from poeflow.report.revisions.comparison_text import comparison_lines, total_words
 from poeflow.report.terminal.text import marks_for
 from poeflow.store.history import History
 from poeflow.store.revisions.revision_names import is_span

@@ -1,14 +1,16 @@
 """`poeflow graph`: draw a flow's steps as Mermaid or DOT."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
 import click
+import msgspec
 
-from poeflow.cli.checked_flows import show_problems
 from poeflow.cli.completing import FLOWS
-from poeflow.cli.private_files_options import access_of, allow_file_option, without_keys
+from poeflow.cli.output import print_text
+from poeflow.cli.private_files_options import access_of, allow_file_option
+from poeflow.cli.problem_output import show_problems
 from poeflow.cli.targets import flow_target
 from poeflow.errors import InvalidFlowError
 from poeflow.flowfile.loops import carry_of, continues_itself
@@ -18,8 +20,7 @@ from poeflow.flowfile.step_settings import model_of
 from poeflow.operations.check import checkup
 from poeflow.planning.checked import Checked
 from poeflow.problems import errors_only
-from poeflow.report import graph as drawing
-from poeflow.report.github_commands import inert
+from poeflow.redact import visible
 
 EPILOG: Final = """\b
 Examples:
@@ -27,6 +28,24 @@ Examples:
   poeflow graph flows/notes.yaml --format dot | dot -Tsvg > notes.svg
 GitHub draws Mermaid in Markdown, between ```mermaid and ```.
 """
+
+
+NodeKind = Literal["model", "render", "command", "flow"]
+
+
+class GraphStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One box: the name of a step, and lines that say what it asks and how often.
+
+    `name` is a step's id, so letters, digits and `_`. `needs` are the names of the steps before it,
+    `loops` say what leads from one of its runs to the next: each is an arrow back to it.
+    """
+
+    name: str
+    kind: NodeKind
+    lines: tuple[str, ...] = ()
+    is_fan_out: bool = False
+    needs: tuple[str, ...] = ()
+    loops: tuple[str, ...] = ()
 
 
 @click.command(epilog=EPILOG)
@@ -58,26 +77,26 @@ def graph(
     if found.checked is not None:
         steps = tuple(_steps(found.checked))
         name = found.checked.file.name
-        text = drawing.mermaid(steps) if notation == "mermaid" else drawing.dot(name, steps)
-        click.echo(inert(without_keys()(text)), nl=False)
+        text = mermaid(steps) if notation == "mermaid" else dot(name, steps)
+        print_text(text)
     ctx.exit(InvalidFlowError.exit_code if faults else 0)
 
 
-def _steps(checked: Checked) -> Iterator[drawing.GraphStep]:
+def _steps(checked: Checked) -> Iterator[GraphStep]:
     flow = checked.file.flow
     for name, step in flow.steps.items():
         many = _many(step)
-        yield drawing.GraphStep(
+        yield GraphStep(
             name=name,
             kind=step.kind,
             lines=(*_asked(flow, name), *many),
             is_fan_out=bool(many),
             needs=checked.edges.get(name, ()),
-            loops=tuple(_loops(flow, name)),
+            loops=tuple(_loop_labels(flow, name)),
         )
 
 
-def _loops(flow: Flow, name: str) -> Iterator[str]:
+def _loop_labels(flow: Flow, name: str) -> Iterator[str]:
     """Yield what leads from one run of a step to the next: its repeat, or what is carried."""
     step = flow.steps[name]
     if step.repeat is not None:
@@ -116,3 +135,92 @@ def _many(step: StepSpec) -> tuple[str, ...]:
     over = loop.file or loop.glob or loop.in_
     shown = f"{len(over)} items" if isinstance(over, list) else over
     return (f"for each: {shown}" + (f" by {loop.group_by}" if loop.group_by else ""),)
+
+
+_MERMAID: Final[dict[NodeKind, tuple[str, str]]] = {
+    "model": ("(", ")"),
+    "render": ("[/", "/]"),
+    "command": ("{{", "}}"),
+    "flow": ("[[", "]]"),
+}
+_DOT: Final[dict[NodeKind, str]] = {
+    "model": 'shape=box, style="rounded"',
+    "render": "shape=parallelogram",
+    "command": "shape=hexagon",
+    "flow": "shape=box, peripheries=2",
+}
+_PLAIN: Final = frozenset(" .,_-/")
+_LONGEST: Final = 60
+
+
+def mermaid(steps: tuple[GraphStep, ...]) -> str:
+    """Return a Mermaid flowchart, as GitHub shows it: boxes in order, then arrows in order.
+
+    Steps that run many times have a thick border.
+    """
+    lines = ["flowchart TD"]
+    for step in steps:
+        opening, closing = _MERMAID[step.kind]
+        label = "<br/>".join(_for_mermaid(line) for line in _label(step))
+        lines.append(f'  s_{step.name}{opening}"{label}"{closing}')
+    lines += [f"  s_{need} --> s_{name}" for need, name in _arrows(steps)]
+    lines += [f'  s_{name} -->|"{_for_mermaid(label)}"| s_{name}' for name, label in _loops(steps)]
+    wide = [f"s_{step.name}" for step in steps if step.is_fan_out]
+    if wide:
+        lines += ["  classDef many stroke-width:3px", f"  class {','.join(wide)} many"]
+    return "\n".join(lines) + "\n"
+
+
+def dot(name: str, steps: tuple[GraphStep, ...]) -> str:
+    """Return the same as a DOT graph called `name`, for Graphviz."""
+    lines = [f"digraph {_for_dot(name)} {{", '  node [fontname="Helvetica"];']
+    for step in steps:
+        label = _for_dot("\n".join(_label(step)))
+        wide = ", penwidth=3" if step.is_fan_out else ""
+        lines.append(f'  "{step.name}" [label={label}, {_DOT[step.kind]}{wide}];')
+    lines += [f'  "{need}" -> "{name}";' for need, name in _arrows(steps)]
+    lines += [f'  "{name}" -> "{name}" [label={_for_dot(one)}];' for name, one in _loops(steps)]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _label(step: GraphStep) -> Iterator[str]:
+    yield from map(_flat, (step.name, *step.lines))
+
+
+def _flat(line: str) -> str:
+    """Return a text on one line, cut if it is long."""
+    flat = visible(" ".join(line.split()))
+    return flat if len(flat) <= _LONGEST else f"{flat[: _LONGEST - 3]}..."
+
+
+def _arrows(steps: tuple[GraphStep, ...]) -> Iterator[tuple[str, str]]:
+    for step in steps:
+        for need in step.needs:
+            yield need, step.name
+
+
+def _loops(steps: tuple[GraphStep, ...]) -> Iterator[tuple[str, str]]:
+    """Yield the steps with an arrow back to themselves, each with its label."""
+    for step in steps:
+        yield from ((step.name, _flat(label)) for label in step.loops)
+
+
+def _for_mermaid(text: str) -> str:
+    """Escape all but letters, digits and a few signs as entities.
+
+    Mermaid reads quotes, directives (`%%{`), Markdown and styles anywhere in a label.
+    """
+    return "".join(
+        character if character.isalnum() or character in _PLAIN else f"#{ord(character)};"
+        for character in text
+    )
+
+
+def _for_dot(text: str) -> str:
+    r"""Quote a text; backslashes (of which `\N` is one) and entities stay what they are."""
+    for sign, escaped in _DOT_ESCAPES.items():
+        text = text.replace(sign, escaped)
+    return f'"{text}"'
+
+
+_DOT_ESCAPES: Final[Mapping[str, str]] = {"&": "&amp;", "\\": "\\\\", '"': '\\"', "\n": "\\n"}

@@ -7,7 +7,6 @@ from typing import Final
 
 import click
 
-from poeflow.cli.checked_flows import say_error, show_problems
 from poeflow.cli.completing import FLOWS
 from poeflow.cli.output import say, say_warning
 from poeflow.cli.private_files_options import (
@@ -18,6 +17,7 @@ from poeflow.cli.private_files_options import (
     trust_state_option,
     trusts_state,
 )
+from poeflow.cli.problem_output import say_error, show_problems
 from poeflow.cli.targets import flow_targets
 from poeflow.errors import InvalidFlowError, PoeflowError, StaleError, most_serious
 from poeflow.operations.check import checkup

@@ -6,7 +6,7 @@ from typing import Final, Unpack
 
 import click
 
-from poeflow.cli.checked_flows import changed_flow, since_option
+from poeflow.cli.changed_flows import changed_flow, since_option
 from poeflow.cli.ci import CiReports
 from poeflow.cli.click_options import (
     PlanCommandOptions,
@@ -80,7 +80,7 @@ def plan(flow: Path, **options: Unpack[PlanCommandOptions]) -> None:
     """
     output, render, inputs_file = options["output"], options["render"], options["inputs_file"]
     given = options_to_plan(options)
-    with CiReports(output, options["junit"], os.environ) as ci:
+    with CiReports(output, options["junit"]) as ci:
         files = input_files(options["inputs"], inputs_file)
         access = access_of(options["allow_files"], options["env_file"])
         found = changed_flow(flow, access, options["since"], ci.report_problems, given=files)

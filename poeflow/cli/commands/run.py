@@ -1,21 +1,13 @@
 """`poeflow run`: run flows and show them, or prove with `--locked` that nothing is to be run."""
 
 import asyncio
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Final, Unpack
 
 import click
 import msgspec
 
-from poeflow.cli.checked_flows import (
-    as_now,
-    checked_selections,
-    prove,
-    reading_option,
-    since_option,
-)
+from poeflow.cli.changed_flows import as_now, checked_selections, reading_option, since_option
 from poeflow.cli.ci import CiReports
 from poeflow.cli.click_options import (
     Amount,
@@ -26,17 +18,12 @@ from poeflow.cli.click_options import (
     shared_options,
 )
 from poeflow.cli.completing import SELECTIONS
-from poeflow.cli.output import (
-    RUN_OUTPUTS,
-    RunFormat,
-    output_option,
-    say,
-    say_warning,
-)
+from poeflow.cli.output import RUN_OUTPUTS, RunFormat, output_option, say, say_warning
 from poeflow.cli.private_files_options import environment_with, without_secrets
+from poeflow.cli.problem_output import say_error
 from poeflow.cli.process import ended_by_signals
 from poeflow.engine.results import Outcome
-from poeflow.errors import UsageError, most_serious
+from poeflow.errors import PoeflowError, StaleError, UsageError, most_serious
 from poeflow.events import Listener
 from poeflow.operations.check import Checkup
 from poeflow.operations.proof import proof_of, proof_of_all
@@ -102,19 +89,19 @@ def run(
     """
     if not flows and not options["reading"]:
         raise click.MissingParameter(param=ctx.command.params[0])
-    with CiReports(options["output"], options["junit"], os.environ) as ci:
+    with CiReports(options["output"], options["junit"]) as ci:
         environ = environment_with(options["env_file"])
         chosen, found = checked_selections(flows, options, ci.report_problems)
         if not found:
             ctx.exit(0)
         if options["locked"]:
-            _check_locked(chosen, options)
+            _check_locked(options, names_steps=any(chosen.values()))
         check_selection(chosen, options, refreshes=options["refresh"])
         given = run_options(found, options, environ)
         if options["locked"]:
-            proves = proof_of_all if options["reading"] or options["since"] else proof_of
+            proving = msgspec.structs.replace(given[0], listen=say_warning)
             ctx.exit(
-                prove(found, msgspec.structs.replace(given[0], listen=say_warning), ci, proves)
+                _prove(found, proving, ci, all_locks=bool(options["reading"] or options["since"]))
             )
         outcomes: dict[str, Outcome] = {}
         for first, steps, of_flow in zip(found, chosen.values(), given, strict=True):
@@ -130,14 +117,35 @@ def run(
         ctx.exit(most_serious(outcome.exit_code for outcome in outcomes.values()))
 
 
-def _check_locked(chosen: Mapping[Path, Sequence[str]], options: RunCommandOptions) -> None:
+def _prove(found: Sequence[Checkup], given: RunOptions, ci: CiReports, *, all_locks: bool) -> int:
+    """Report for each flow whether its lock proves it current, and return the exit code.
+
+    With `all_locks` those of its inputs files have to, too.
+    """
+    proves = proof_of_all if all_locks else proof_of
+    codes: list[int] = []
+    for checkup in found:
+        try:
+            proof = proves(checkup, given)
+        except PoeflowError as error:
+            codes.append(say_error(checkup, error))
+            ci.report_status(checkup, (), faults=(str(error),), level="error")
+            continue
+        ci.report_status(checkup, proof.statuses, faults=proof.faults, level="error")
+        for line in (*(proof.reasons or ["current"]), *proof.advice):
+            say(f"{checkup.shown}: {line}")
+        codes += [StaleError.exit_code] * bool(proof.reasons)
+    return most_serious(codes)
+
+
+def _check_locked(options: RunCommandOptions, *, names_steps: bool) -> None:
     """Raise `UsageError` if `--locked` is combined with an option that contradicts it."""
-    given: Mapping[str, object] = {**options}
+    given: dict[str, object] = {**options}
     for name, option in _ASKING.items():
         if given[name]:
             hint = "--locked sends and writes nothing: give one of them"
             raise UsageError(f"--locked and {option} are two things", hint=hint)
-    if any(chosen.values()) or any(given[name] for name in _PARTS):
+    if names_steps or any(given[name] for name in _PARTS):
         hint = "poeflow plan FLOW says how each step stands"
         raise UsageError("--locked proves whole flows, not parts of them", hint=hint)
 

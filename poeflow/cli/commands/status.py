@@ -1,18 +1,12 @@
 """`poeflow status`: show for every step whether it is current, one line per step."""
 
-import os
 from pathlib import Path
 from typing import Final, Unpack
 
 import click
 import msgspec
 
-from poeflow.cli.checked_flows import (
-    only_changed,
-    say_error,
-    show_problems,
-    since_option,
-)
+from poeflow.cli.changed_flows import only_changed, since_option
 from poeflow.cli.ci import CiReports
 from poeflow.cli.click_options import (
     StatusCommandOptions,
@@ -31,6 +25,7 @@ from poeflow.cli.private_files_options import (
     env_file_option,
     trust_state_option,
 )
+from poeflow.cli.problem_output import say_error, show_problems
 from poeflow.cli.targets import flow_targets
 from poeflow.digest import encode_json
 from poeflow.errors import InvalidFlowError, PoeflowError, most_serious
@@ -76,7 +71,7 @@ def status(
     found: dict[str, tuple[InstanceStatus, ...]] = {}
     codes: list[int] = []
     targets = flow_targets(flows or (".",), access_of(options["allow_files"], options["env_file"]))
-    with CiReports(output, options["junit"], os.environ) as ci:
+    with CiReports(output, options["junit"]) as ci:
         checks = [checkup(*target) for target in targets]
         looked_at = only_changed(checks, options["since"], given=filter(None, [inputs_file]))
         models_of = models_known_to(looked_at, given.models)

@@ -205,6 +205,31 @@ class AsyncConnection(asyncio.Protocol):
             waiter.set_result(None)
 
 
+class Internet:
+    """The network of this machine: names are resolved, and connections made, one by one."""
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return tls_context()
+
+    async def addresses(self, origin: ServerOrigin) -> tuple[str, ...]:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        return tuple(str(address[0]) for *_, address in found)
+
+    async def connect(self, origin: ServerOrigin, address: str) -> AsyncConnection:
+        is_secure = origin.scheme == "https"
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(
+            AsyncConnection,
+            address,
+            origin.port,
+            ssl=self._tls if is_secure else None,
+            server_hostname=origin.host if is_secure else None,
+        )
+        return connection
+
+
 class AsyncDirectTransport:
     """Sends requests, one connection each."""
 

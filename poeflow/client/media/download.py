@@ -5,21 +5,32 @@ the connection goes to the checked address.
 """
 
 import asyncio
+import contextlib
 import socket
-import ssl
-from collections.abc import Callable, Collection, Iterable
-from functools import cached_property
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from typing import Final, Protocol
 from urllib.parse import urljoin
 
 import msgspec
 
-from poeflow.client.failures import BY_STATUS, retry_after
-from poeflow.client.http.aio import AsyncConnection
-from poeflow.client.http.connections import tls_context
-from poeflow.client.http.wire import Head, ServerOrigin
-from poeflow.client.media.media_request import AGES, Network, media_response
-from poeflow.client.media.media_targets import media_target, shown_address
+from poeflow.client.failures import error_class_of, retry_after
+from poeflow.client.http.aio import AsyncConnection, AsyncDirectResponse, Internet
+from poeflow.client.http.commands import adrive
+from poeflow.client.http.connections import (
+    ConnectionPool,
+    Conversation,
+    LostError,
+    connection_error,
+    ended_early,
+)
+from poeflow.client.http.transport import AsyncResponse, async_transport_for
+from poeflow.client.http.wire import Head, ServerOrigin, WireRequest
+from poeflow.client.media.media_targets import (
+    MediaTarget,
+    check_addresses,
+    media_target,
+    shown_address,
+)
 from poeflow.client.retry import RetryPolicy
 from poeflow.clock import Clock, spoken
 from poeflow.errors import (
@@ -27,7 +38,6 @@ from poeflow.errors import (
     APIError,
     APIResponseError,
     APITimeoutError,
-    InternalServerError,
     StepError,
 )
 
@@ -59,6 +69,16 @@ class DownloadRules(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float = 60.0
     loopback: Collection[str] = frozenset()
     proxy_of: Callable[[str], str | None] = _without_proxy
+
+
+class Network(Protocol):
+    """Resolves host names and connects to addresses; both raise `OSError`."""
+
+    async def addresses(self, origin: ServerOrigin) -> tuple[str, ...]:
+        """Return the IP addresses of an origin's host."""
+
+    async def connect(self, origin: ServerOrigin, address: str) -> AsyncConnection:
+        """Connect to an IP address; with https, check the origin's certificate."""
 
 
 def wanted(urls: Iterable[str], rules: DownloadRules) -> tuple[str, ...]:
@@ -116,31 +136,6 @@ async def download(
         await clock.asleep(wait)
 
 
-class Internet:
-    """The network of this machine."""
-
-    @cached_property
-    def _tls(self) -> ssl.SSLContext:
-        return tls_context()
-
-    async def addresses(self, origin: ServerOrigin) -> tuple[str, ...]:
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-        return tuple(str(address[0]) for *_, address in found)
-
-    async def connect(self, origin: ServerOrigin, address: str) -> AsyncConnection:
-        is_secure = origin.scheme == "https"
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
-            AsyncConnection,
-            address,
-            origin.port,
-            ssl=self._tls if is_secure else None,
-            server_hostname=origin.host if is_secure else None,
-        )
-        return connection
-
-
 class _Fetch:
     """One attempt to download a file, with its redirects."""
 
@@ -183,7 +178,7 @@ class _Fetch:
         target = media_target(url, hosts=self._rules.hosts, loopback=self._rules.loopback)
         limit = self._rules.limit
         proxy = self._rules.proxy_of(str(target.origin))
-        async with media_response(
+        async with _response(
             target, network=self._network, proxy=proxy, clock=self._clock
         ) as response:
             elsewhere = _redirection_of(response.head, url, target.place)
@@ -191,7 +186,7 @@ class _Fetch:
                 return elsewhere
             _check_head(response.head, target.place, limit=limit, now=self._clock.now())
             body = bytearray()
-            while data := await response.read(AGES):
+            while data := await response.read(_AGES):
                 body += data
                 if len(body) > limit:
                     raise _too_large(target.place, limit)
@@ -217,7 +212,7 @@ def _check_head(head: Head, place: str, *, limit: int, now: float) -> None:
     `now` is in seconds since 1970, `place` for the message.
     """
     if head.status in (408, 429) or head.status >= 500:
-        status_error = BY_STATUS.get(head.status, InternalServerError)
+        status_error = error_class_of(head.status)
         wait = retry_after(head.headers, now=now)
         message = f"{place} is not available now ({head.status})"
         raise status_error(message, status_code=head.status, hint="try again", retry_after=wait)
@@ -242,3 +237,79 @@ def _is_document(media_type: str) -> bool:
 
 def _too_large(place: str, limit: int) -> StepError:
     return StepError(f"{place} is larger than {limit / MIB:g} MiB", hint="ask the bot for less")
+
+
+_AGES: Final = 86_400.0
+"""The time limit of single steps in seconds, as the caller limits all steps together."""
+_CONNECT: Final = 10.0
+_MAX_ADDRESSES: Final = 6
+_HEADERS: Final = (
+    ("accept", "*/*"),
+    ("accept-encoding", "identity"),
+    ("connection", "close"),
+    ("user-agent", "poeflow"),
+)
+
+
+@contextlib.asynccontextmanager
+async def _response(
+    target: MediaTarget, *, network: Network, proxy: str | None, clock: Clock
+) -> AsyncIterator[AsyncResponse]:
+    """Request a target without key or cookies and return the response, its body unread.
+
+    A `proxy` resolves the name itself, so only the name is checked; loopback targets never use a
+    proxy. Raises `StepError` if the name resolves to a forbidden address, `APIConnectionError`
+    and `APIResponseError`. The caller limits the time.
+    """
+    request = WireRequest(
+        origin=target.origin, target=target.target, method="GET", headers=_HEADERS
+    )
+    if proxy is None or target.is_loopback:
+        asked = _directly(request, target, network=network, clock=clock)
+    else:
+        asked = _through(request, proxy, clock)
+    async with asked as response:
+        yield response
+
+
+@contextlib.asynccontextmanager
+async def _directly(
+    request: WireRequest, target: MediaTarget, *, network: Network, clock: Clock
+) -> AsyncIterator[AsyncResponse]:
+    conversation = Conversation(request, clock)
+    pool: ConnectionPool[AsyncConnection] = ConnectionPool(clock.monotonic)
+    pool.close()  # connections are not reused: the next file may be on any host
+    connection = await _connected(target, network)
+    try:
+        ends = clock.monotonic() + _AGES
+        head = await adrive(conversation.begin(ends=ends, head=_AGES), connection.perform)
+        yield AsyncDirectResponse(head, conversation, connection, pool, target.origin)
+    except LostError as error:
+        raise ended_early(target.origin, was_sent=error.was_sent) from None
+    finally:
+        connection.close()
+
+
+@contextlib.asynccontextmanager
+async def _through(request: WireRequest, proxy: str, clock: Clock) -> AsyncIterator[AsyncResponse]:
+    transport = async_transport_for(None, proxy=proxy, clock=clock)
+    try:
+        yield await transport.send(request, connect=_CONNECT, total=_AGES, head=_AGES)
+    finally:
+        await transport.aclose()
+
+
+async def _connected(target: MediaTarget, network: Network) -> AsyncConnection:
+    """Connect to the first of a host's addresses that accepts a connection."""
+    failure: OSError = socket.gaierror()
+    try:
+        found = await network.addresses(target.origin)
+    except OSError as error:
+        raise connection_error(error, target.origin) from None
+    for address in check_addresses(dict.fromkeys(found), target)[:_MAX_ADDRESSES]:
+        try:
+            async with asyncio.timeout(_CONNECT):
+                return await network.connect(target.origin, address)
+        except OSError as error:
+            failure = error
+    raise connection_error(failure, target.origin)

@@ -2,7 +2,7 @@
 
 from poeflow.answers.schemas import Schema, compile_schema
 from poeflow.digest import Json
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.templates.reader import Reader, named_file, schema_of
 
 

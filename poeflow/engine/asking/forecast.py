@@ -13,14 +13,9 @@ from poeflow.costs import CHARACTERS, limit_of, tokens_of
 from poeflow.digest import Json
 from poeflow.engine.asking.request import ModelRequest, ToBeAsked
 from poeflow.engine.asking.tools import MAX_ROUNDS
+from poeflow.flowfile.loops import samples_of
 from poeflow.flowfile.model import Flow, Judge, Step
-from poeflow.flowfile.step_settings import (
-    Settings,
-    judge_settings,
-    judges_of,
-    samples_of,
-    settings_of,
-)
+from poeflow.flowfile.step_settings import Settings, judge_settings, judges_of, settings_of
 from poeflow.records import Calls, Measure
 
 _NO_SAMPLES: Final = ToBeAsked()

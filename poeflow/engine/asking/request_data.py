@@ -8,7 +8,7 @@ from poeflow.client.messages import Message, Part, TextPart
 from poeflow.digest import Json
 from poeflow.engine.asking.message_parts import AttachmentReader
 from poeflow.errors import StepError
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.model import (
     Attachment,
     ExampleFile,
@@ -16,11 +16,10 @@ from poeflow.flowfile.model import (
     MessageSpec,
     TextFile,
 )
-from poeflow.flowfile.step_settings import attachment_source
 from poeflow.flowfile.tables import MAX_BYTES, rows
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.planning.instances import Attached
-from poeflow.project.attachment_files import Found, find
+from poeflow.project.attachment_files import Found, attachment_source, find
 from poeflow.project.project import Project
 from poeflow.templates.render import TemplateError, Values
 from poeflow.templates.sites import Texts, as_text

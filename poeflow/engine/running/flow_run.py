@@ -30,8 +30,7 @@ from poeflow.engine.running.flow_proofs import FlowProver, results_shown
 from poeflow.engine.step import StepRunner
 from poeflow.engine.step_state import StepInput, StepUnderWay
 from poeflow.errors import PoeflowError
-from poeflow.flowfile.loops import is_fold
-from poeflow.flowfile.step_settings import samples_of
+from poeflow.flowfile.loops import is_fold, samples_of
 from poeflow.planning.checked import steps_shown
 from poeflow.planning.instances import StepInstance, instance_keys
 from poeflow.planning.plan import Plan

@@ -26,10 +26,10 @@ from poeflow.settings import (
     MAX_BYTES,
     PATH_VARIABLE,
     UserConfig,
+    api_key_from,
     base_url_from,
     config_path,
     find_config,
-    key_in,
 )
 
 FileOwner = Literal["yours", "project", "state", "keys"]
@@ -160,7 +160,7 @@ def _variables(
 def _key(variable: str, environ: Mapping[str, str], env_file: EnvFile | None) -> Setting:
     """Return whether there is a key in a variable, and if it came from the file of keys."""
     try:
-        is_set = key_in(variable, environ) is not None
+        is_set = api_key_from(environ, variable=variable) is not None
         value = "present" if is_set else "missing"
     except AccountError:
         is_set, value = False, "not usable"

@@ -31,9 +31,9 @@ from poeflow.settings import (
     KEY_PAGE,
     KEY_VARIABLE,
     UserConfig,
+    api_key_from,
     check_certificates,
     find_config,
-    key_in,
     proxy_from,
 )
 from poeflow.store.database_file import FIXED_WAL, JOURNAL
@@ -212,7 +212,7 @@ def _configuration(project: Project, environ: Mapping[str, str]) -> Iterator[Dia
 
 def _key(variable: str, environ: Mapping[str, str]) -> Diagnosis:
     try:
-        key = key_in(variable, environ)
+        key = api_key_from(environ, variable=variable)
     except AccountError as error:
         return failed("key", error)
     facts: dict[str, Json] = {"variable": variable, "present": key is not None}

@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.inputs import inputs_path
-from poeflow.flowfile.load import FlowFile
 from poeflow.flowfile.model import Flow, Step
 from poeflow.flowfile.project_settings import settings_files
 from poeflow.flowfile.step_settings import model_of, named_aliases, personas_of

@@ -10,7 +10,7 @@ import msgspec
 
 from poeflow.digest import Json
 from poeflow.errors import PoeflowError
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.operations.check import Checkup, checkup
 from poeflow.operations.flow_locks import lock_or_fault
 from poeflow.operations.revisions.flow_reads import FileRead, flow_reads

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from poeflow.errors import StaleError
-from poeflow.flowfile.load import FlowFile
+from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.project_settings import PYPROJECT, settings_files
 from poeflow.operations.check import Checkup
 from poeflow.operations.flow_locks import inputs_locks, lock_path, locks_of, read_lock

@@ -12,7 +12,7 @@ from poeflow.report.pages.groups import NumberedInstance, numbered
 from poeflow.report.pages.instance_page import ChatMessagePart, messages_of, parameters_of
 from poeflow.report.pages.run_page import page_number
 from poeflow.report.pages.words import MOST_TEXT, pretty
-from poeflow.word_diff import Piece, word_diff
+from poeflow.report.word_diff import Piece, word_diff
 
 _MOST: Final = 40_000
 _MOST_LINES: Final = 1000
@@ -23,7 +23,7 @@ _KEPT: Final = 3
 """How many equal lines are shown on either side of a change."""
 SidePieces = tuple[tuple[str, str], ...]
 """One of two texts, in pieces of kind and text; kind `cut` says how many lines are left out."""
-A_PAGE: Final = 25
+_A_PAGE: Final = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +91,14 @@ def comparison_view(
     """Return the differences of two runs with their instances, on page `page` of `asked`."""
     pairs = _pairs(old, new)
     differing = [pair for pair in pairs if not pair.is_same]
-    pages = max(-(-len(differing) // A_PAGE), 1)
+    pages = max(-(-len(differing) // _A_PAGE), 1)
     page = min(page_number(asked), pages)
     values = compared_values(old[0].record.inputs, new[0].record.inputs)
     return ComparisonView(
         old=old[0],
         new=new[0],
         differing=len(differing),
-        changed=tuple(differing[(page - 1) * A_PAGE : page * A_PAGE]),
+        changed=tuple(differing[(page - 1) * _A_PAGE : page * _A_PAGE]),
         same=tuple(pair for pair in pairs if pair.is_same),
         inputs=tuple(difference_of(*texts) for texts in values),
         page=page,

@@ -5,6 +5,7 @@ Every text in a template is escaped, control characters included.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import tzinfo
 from pathlib import Path
 from typing import Final
 
@@ -21,12 +22,12 @@ from poeflow.report.pages.run_page import page_number, run_view, step_view
 from poeflow.report.pages.source import PageData, Picture, paths_of
 from poeflow.report.pages.words import RUN_STATES, moment, run_state
 
-A_PAGE: Final = 50
+_A_PAGE: Final = 50
 _MOST_PAGES: Final = 200
 _RECENT: Final = 300
 _SIMULATED: Final = {"yes": True, "no": False}
-FOLDER: Final = Path(__file__).parent
-ASSETS: Final = FOLDER / "assets"
+_FOLDER: Final = Path(__file__).parent
+ASSETS: Final = _FOLDER / "assets"
 _FILTERS: Final = (
     words.beginning,
     words.count,
@@ -53,18 +54,12 @@ class Pages:
         self._records = shown.records
         self._pictures = shown.pictures
         self._links = SiteLinks(root)
-        self._environment = page_environment()
-        self._environment.globals |= {
-            "links": self._links,
-            "moment": lambda seconds: moment(seconds, shown.zone),
-            "run_state": run_state,
-            "states": RUN_STATES,
-        }
+        self._environment = page_environment(self._links, shown.zone)
 
     def runs(self, asked: Mapping[str, str]) -> str:
         """Return the list of runs that match the filters in `asked`."""
         seen = self._records.changes()
-        return self._filled("runs.html", view=runs_view(self._records, asked), seen=seen)
+        return self._filled("runs.html", view=_runs_view(self._records, asked), seen=seen)
 
     def run(self, number: int) -> str | None:
         seen = self._records.changes()
@@ -173,7 +168,7 @@ class RunsView:
         return any(self.asked.values())
 
 
-def runs_view(records: Records, given: Mapping[str, str]) -> RunsView:
+def _runs_view(records: Records, given: Mapping[str, str]) -> RunsView:
     """Return the runs that match `flow`, `state`, `simulated` and `text`, on page `page`."""
     asked = {name: given.get(name, "").strip() for name in ("flow", "state", "simulated", "text")}
     page = min(page_number(given), _MOST_PAGES)
@@ -182,26 +177,32 @@ def runs_view(records: Records, given: Mapping[str, str]) -> RunsView:
         state=next((state for state in RUN_STATES if state == asked["state"]), None),
         simulated=_SIMULATED.get(asked["simulated"]),
         text=asked["text"] or None,
-        limit=page * A_PAGE + 1,
+        limit=page * _A_PAGE + 1,
     )
     found = records.runs(wanted)
     recent = records.runs(RunFilter(limit=_RECENT))
     flows = sorted({row.record.flow for row in recent} | ({asked["flow"]} - {""}))
-    rows = found[(page - 1) * A_PAGE : page * A_PAGE]
-    return RunsView(rows, asked, tuple(flows), page, has_more=len(found) > page * A_PAGE)
+    rows = found[(page - 1) * _A_PAGE : page * _A_PAGE]
+    return RunsView(rows, asked, tuple(flows), page, has_more=len(found) > page * _A_PAGE)
 
 
-def page_environment() -> Environment:
-    """Return the Jinja environment. The templates are trusted, the values are not."""
+def page_environment(links: object, zone: tzinfo | None) -> Environment:
+    """Return the Jinja environment; times are in `zone`. Templates are trusted, values are not."""
     made = Environment(
-        loader=FileSystemLoader(FOLDER / "templates"),
+        loader=FileSystemLoader(_FOLDER / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=_harmless,
     )
-    made.globals |= {"how_to_go_on": how_to_go_on}
+    made.globals |= {
+        "how_to_go_on": how_to_go_on,
+        "links": links,
+        "moment": lambda seconds: moment(seconds, zone),
+        "run_state": run_state,
+        "states": RUN_STATES,
+    }
     made.filters |= {one.__name__: one for one in _FILTERS}
     return made
 
@@ -233,28 +234,6 @@ class SiteLinks:
 
     def comparison(self, old: int, new: int) -> str:
         return f"{self.root}/compare?a={old}&b={new}"
-
-
-class FileLinks:
-    """The anchors in a file that holds one run; empty for pages that it does not hold."""
-
-    def runs(self) -> str:
-        return ""
-
-    def run(self, run: int) -> str:
-        return "#run"
-
-    def step(self, run: int, step: int) -> str:
-        return f"#step-{step}"
-
-    def instance(self, run: int, number: int) -> str:
-        return f"#instance-{number}"
-
-    def text(self, run: int, number: int) -> str:
-        return ""
-
-    def comparison(self, old: int, new: int) -> str:
-        return ""
 
 
 def _harmless(value: object) -> object:

@@ -15,7 +15,7 @@ from poeflow.report.terminal.notes import Note, by_cause
 MOST_CELLS: Final = 2500
 FEW: Final = 50
 """Instances of one step that the page of a run shows; the step's own page has all."""
-A_PAGE: Final = 200
+_A_PAGE: Final = 200
 _SMALL_GRID: Final = 120
 MOST_CAUSES: Final = 10
 """How many causes of failures the page of a run lists above all else."""
@@ -166,9 +166,9 @@ def step_view(row: RunRow, group: StepGroup, asked: Mapping[str, str]) -> StepVi
     grid = None
     if not state and asked.get("as") != "table":
         grid = grid_of(group, down=asked.get("rows", ""), across=asked.get("columns", ""))
-    pages = max(-(-len(found) // A_PAGE), 1)
+    pages = max(-(-len(found) // _A_PAGE), 1)
     page = min(page_number(asked), pages)
-    rows = tuple(found[(page - 1) * A_PAGE : page * A_PAGE])
+    rows = tuple(found[(page - 1) * _A_PAGE : page * _A_PAGE])
     return StepView(row, group, grid, rows, state, len(found), page, pages)
 
 

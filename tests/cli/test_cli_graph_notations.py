@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.report.graph import GraphStep, dot, mermaid
+from poeflow.cli.commands.graph import GraphStep, dot, mermaid
 
 STEPS = (
     GraphStep(name="facts", kind="model", lines=("GPT-5.2",)),

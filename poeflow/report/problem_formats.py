@@ -1,5 +1,6 @@
-"""Formats problems as documents for programs: SARIF 2.1.0, and GitLab's code quality report."""
+"""Formats problems: as lines, with the source on a terminal, as SARIF, as GitLab's code quality."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
@@ -9,7 +10,50 @@ from poeflow.digest import Json, encode_json, sha256_of_json
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Level, Place, Problem
 from poeflow.redact import visible
+from poeflow.report.github_commands import inert
+from poeflow.report.terminal.text import Line, Marks
 from poeflow.version import __version__
+
+MAX_LINE: Final = 160
+
+
+def problem_line(problem: Problem) -> str:
+    return inert(visible(str(problem)).replace("\n", " "))
+
+
+def with_source(problem: Problem, text: str | None) -> str:
+    """Return the line of a problem, the source line it is about, and a caret below the place."""
+    head = problem_line(problem)
+    lines = text.split("\n") if text else []
+    if not 0 < problem.place.line <= len(lines):
+        return head
+    source = lines[problem.place.line - 1].removesuffix("\r")
+    start = max(0, problem.place.column - MAX_LINE // 2)
+    shown = visible(source[start : start + MAX_LINE].replace("\t", " "))
+    before = visible(source[start : problem.place.column - 1].replace("\t", " "))
+    return f"{head}\n    {shown}\n    {' ' * _cells(before)}^"
+
+
+def listing(problems: Iterable[Problem]) -> str:
+    """Return all problems, in order, one a line."""
+    return "\n".join(problem_line(problem) for problem in problems)
+
+
+def in_color(problem: Problem, text: str | None, marks: Marks) -> Iterator[Line]:
+    """Yield the lines of a problem for a terminal, with place and caret in colour."""
+    head, *rest = with_source(problem, text).split("\n")
+    place = inert(visible(str(problem.place)))
+    style = "yellow" if problem.level == "warning" else "red"
+    yield ((marks.shown(place), "bold"), (marks.shown(head.removeprefix(place)), ""))
+    for index, line in enumerate(rest):
+        yield ((marks.shown(line), style if index == len(rest) - 1 else "dim"),)
+
+
+def _cells(text: str) -> int:
+    """Return how many cells of a terminal `text` takes: wide ones and emoji two, accents none."""
+    narrow = sum(unicodedata.category(character) not in ("Mn", "Me") for character in text)
+    return narrow + sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+
 
 _SARIF: Final = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"

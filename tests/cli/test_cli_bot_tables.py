@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poeflow.bots import Bot, Context, Parameter, Pricing
-from poeflow.flowfile.build import build
+from poeflow.cli.commands.models import bot_table, bot_yaml
+from poeflow.flowfile.load import build
 from poeflow.flowfile.model import Flow
 from poeflow.flowfile.yaml_tree import parse
 from poeflow.redact import visible
-from poeflow.report.bot_tables import bot_table, bot_yaml
 
 WRITER = Bot(
     id="writer-4.5",

@@ -8,8 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from poeflow.report.revisions.comment import MARK, MAX_BYTES, comparison_comment
-from poeflow.report.revisions.comparison_text import comparison_lines, total_words
+from poeflow.report.comparison import (
+    MARK,
+    MAX_BYTES,
+    comparison_comment,
+    comparison_lines,
+    total_words,
+)
 from poeflow.report.terminal.text import UNICODE, unstyled
 from poeflow.store.revisions.comparisons import (
     Cause,

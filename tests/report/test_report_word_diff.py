@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poeflow.word_diff import Piece, word_diff
+from poeflow.report.word_diff import Piece, word_diff
 
 
 def test_words_that_changed():
