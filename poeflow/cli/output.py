@@ -224,14 +224,12 @@ def _print_texts(outcomes: Mapping[str, Outcome]) -> None:
 
 
 def _print_json(outcomes: Mapping[str, Outcome]) -> None:
-    """Write the results of one flow as JSON for people, of several as a line for each."""
-    for name, made in outcomes.items():
-        if made.exit_code != 0:
-            continue
-        if len(outcomes) == 1:
-            _write(_text(made.outputs))
-        else:
-            _write(inert_json(encode_json({name: made.outputs}).decode()))
+    """Write the results of one flow as JSON, of several as one document with those of each."""
+    made = {name: one.outputs for name, one in outcomes.items() if one.exit_code == 0}
+    if len(outcomes) > 1:
+        _write(_text(made))
+    elif made:
+        _write(_text(*made.values()))
 
 
 def _print_nothing(outcomes: Mapping[str, Outcome]) -> None:

@@ -211,3 +211,12 @@ def test_a_mistake_in_a_file_of_several_flows_is_listed_once(desk):
     done = desk.run("check")
     assert (done.returncode, done.stderr.count("nope")) == (3, 1), done.stderr
     assert done.stderr.endswith("\n1 problem in 2 flows\n")
+
+
+def test_results_of_several_flows_are_one_json_document(flows):
+    flows.write("b.yaml", FINE.replace("render: x", "render: 'é'").replace("a.md", "b.md"))
+    flows.write("d.yaml", NEEDY.replace("string", "string, default: d").replace("inputs.t", "1/0"))
+    done = flows.run("run", "a.yaml", "b.yaml", "--output", "json")
+    assert json.loads(done.stdout) == {"a.yaml": {"a": "x"}, "b.yaml": {"a": "é"}}
+    done = flows.run("run", "a.yaml", "d.yaml", "--output", "json")
+    assert (done.returncode, json.loads(done.stdout)) == (1, {"a.yaml": {"a": "x"}})
