@@ -170,8 +170,8 @@ class InstanceRunner:
             previous = self._previous[reader] = loaded
         if previous is None:
             return {**values, "carry": None}
-        preparer, seen = self._flow.plan.preparer, {**values, "previous": previous.values()}
-        return {**values, "carry": preparer.carried(step.step, seen, reads)}
+        seen = {**values, "previous": self._flow.seen(step.step, previous)}
+        return {**values, "carry": self._flow.plan.preparer.carried(step.step, seen, reads)}
 
     def outcome(self, step: StepUnderWay, index: int | None) -> InstanceOutcome | None:
         """Return how the instance at `index` ended, with its result if that was loaded."""
@@ -203,14 +203,14 @@ class InstanceRunner:
             return names
         instance = msgspec.structs.replace(instance, names=names)
         own = {**values, **instance.own_names}
+        source = self._flow.plan.chains.get(instance.step, "")
         if upstream is not None and upstream.is_absent:
-            source = self._flow.plan.chains[instance.step]
             loaded = await self._with_result(source, upstream, name if may_ask else None)
             if isinstance(loaded, Unknown):
                 return loaded
             upstream = loaded
         if upstream is not None:
-            own["source"] = upstream.values()
+            own["source"] = self._flow.seen(source, upstream)
         instance, lock = self._flow.ready(instance, own, reads), self._run_state.lock_update
         return Ready(instance, name, lock.knows(name), own, upstream, reads)
 

@@ -33,7 +33,9 @@ from poeflow.templates.values import Instances
 AskWhen = Literal["unless answered", "always", "never"]
 """When an answer is asked for: `unless answered` in the last run by the lock, always or never."""
 
-_WIDE: Final = lazy_pattern(r"\b(?:usage|reasoning)\b|\bprevious\b(?!\s*\.\s*\w)")
+_WIDE: Final = lazy_pattern(
+    r"\b(?:usage|reasoning|verdicts|score|passed)\b|\bprevious\b(?!\s*\.\s*\w)"
+)
 """In an expression over a result: what has a hash of its own, or all of the result."""
 
 

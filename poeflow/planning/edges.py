@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 from poeflow.flowfile.flow_file import FlowFile
-from poeflow.flowfile.loops import chained_to, is_fan_out, names_of
+from poeflow.flowfile.loops import carry_of, chained_to, is_fan_out, names_of
 from poeflow.flowfile.model import Attachment
 from poeflow.flowfile.step_settings import attachments_of, personas_of
 from poeflow.flowfile.yaml_tree import KeyPath
@@ -42,6 +42,8 @@ _MEDIA_OF_ALL: Final = lazy_pattern(
 )
 _OTHER_FILE: Final = lazy_pattern(r"\b(?:include|import|extends|from)\b")
 """In a template: it is more than its own text."""
+_VERDICTS: Final = lazy_pattern(rf"\b(?:{'|'.join(sorted(VERDICT_ATTRIBUTES))})\b")
+"""In what an instance hands on to the next one: it sees how it was judged."""
 
 
 _FILTERS: Final[frozenset[KeyPath]] = frozenset({("for_each", "where"), ("for_each", "group_by")})
@@ -237,13 +239,15 @@ def judged_steps(file: FlowFile, found: Iterable[TemplateFinding]) -> frozenset[
     """Return the steps with expectations whose verdicts a text of the flow reads."""
     findings = tuple(found)
     read: set[str | None] = set(_read_in_results(findings, "verdicts"))
+    steps = file.flow.steps
+    read |= {name for name in steps if _VERDICTS.search(carry_of(steps[name]) or "")}
     for finding in findings:
         for reference in finding.references:
             if reference.kind == "verdicts" and not reference.name:
                 read.add(chained_to(file.flow, finding.site.step or ""))
             elif reference.kind == "step" and reference.attribute in VERDICT_ATTRIBUTES:
                 read.add(reference.name)
-    return frozenset(name for name, step in file.flow.steps.items() if step.expect and name in read)
+    return frozenset(name for name, step in steps.items() if step.expect and name in read)
 
 
 def itemized_steps(found: Iterable[TemplateFinding]) -> frozenset[str]:

@@ -30,6 +30,7 @@ from poeflow.templates.reader import Origin
 from poeflow.templates.scopes import VERDICT_ATTRIBUTES, CheckedTemplate, Reference, Scope
 from poeflow.templates.sites import Site, TemplateFinding, name_site, site_text, sites_of
 from poeflow.templates.template_errors import NonTextFinder
+from poeflow.templates.values import RESULT_ITEM_NAMES
 
 _ALWAYS: Final = frozenset({"flow"})
 _PROSE: Final = ("prompt", "system", "render", "content", "rubric")
@@ -298,8 +299,8 @@ class _TemplateChecker:
     def _fields_at(self, site: Site) -> Fields:
         """Return the attributes of the names that a site can use, if they are known."""
         if site.step is not None and site.path[2:] == _CARRY:
-            results = dict(self._scope.results)
-            return (*FIELDS_OF_FLOW, ("previous", results[site.step]))
+            of_one = dict(self._scope.results)[site.step] - {*RESULT_ITEM_NAMES}
+            return (*FIELDS_OF_FLOW, ("previous", of_one))
         fields = (*FIELDS_OF_FLOW, *self._fields.get(site.step or "", ()))
         if site.path[2:3] == ("for_each",):
             fields += self._before_grouping.get(site.step or "", ())

@@ -245,3 +245,41 @@ def test_a_flow_can_be_used_in_order(telling):
     assert telling.prompts() == ASKED
     assert telling.run(flow).exit_code == 0
     assert telling.prompts() == ASKED
+
+
+JUDGED = (
+    HEAD
+    + """\
+  tell:
+    for_each: {in: [a, b], carry: previous.ATTRIBUTE}
+    prompt: "{{ item }} after {{ carry | tojson }}"
+    expect: [{max_length: 1, level: score}, {min_length: 1, level: score, weight: WEIGHT}]
+"""
+).replace("WEIGHT", "3")
+
+
+@pytest.mark.parametrize("attribute", ["score", "passed", "verdicts"])
+def test_how_the_one_before_was_judged_is_carried_on(bench, attribute):
+    flow = JUDGED.replace("ATTRIBUTE", attribute)
+    assert bench.run(flow).exit_code == 0
+    assert attribute != "score" or bench.prompts() == ["a after null", "b after 0.75"]
+    bench.forget_answers()
+    assert (bench.locked(), bench.run(flow).exit_code, len(bench.prompts())) == ([], 0, 2)
+    other = flow.replace("weight: 3", "weight: 1")
+    assert bench.states(other)["tell[b]"][0] != "fresh"
+    assert bench.run(other).exit_code == 0
+    assert bench.locked() == []
+    assert attribute != "score" or bench.prompts()[-1] == "b after 0.5"
+
+
+def test_the_verdict_of_an_accepted_text_that_no_rule_judges_is_carried_on(bench):
+    flow = JUDGED.replace("ATTRIBUTE", "score").partition("    expect:")[0] + (
+        "    expect: [{judge: {rubric: fine}, level: score}]\n"
+        "    output: {save: 'out/{{ key }}.md'}\n"
+        "  next: {for_each: steps.tell, prompt: '{{ key }} got {{ source.score }}'}\n"
+    )
+    assert bench.run(flow).exit_code == 0
+    (bench.folder / "out/a.md").write_text("by hand\n")
+    bench.accept(flow)
+    assert bench.run(flow).exit_code == 0
+    assert {"b after 1.0", "a got 1.0"} <= {*bench.prompts()}
