@@ -75,7 +75,7 @@ def fields_of(flow: Flow, name: str, items: Callable[[str], Sequence[Json]]) -> 
         return ()
     origin = source_step(flow, name)
     step = flow.steps[origin]
-    fields = {"loop": _loop_attributes(step), "source": STEP_ATTRIBUTES}
+    fields = {"loop": _loop_attributes(step), "source": _source_attributes(flow, name)}
     if step.matrix is not None:
         included = (key for entry in step.matrix.include for key in entry)
         fields["matrix"] = frozenset({*step.matrix.axes, *included})
@@ -85,6 +85,13 @@ def fields_of(flow: Flow, name: str, items: Callable[[str], Sequence[Json]]) -> 
     if not is_grouped(step):
         fields |= _fields_of_items(step, items(origin))
     return tuple((known_name, fields[known_name]) for known_name in sorted(known & fields.keys()))
+
+
+def _source_attributes(flow: Flow, name: str) -> frozenset[str]:
+    """Return the attributes of `source`: verdicts only if its step expects anything."""
+    source = chained_to(flow, name)
+    is_judged = source is not None and bool(flow.steps[source].expect)
+    return STEP_ATTRIBUTES if is_judged else _OF_SAMPLES
 
 
 def fields_before_grouping(step: Step, items: Sequence[Json]) -> Fields:

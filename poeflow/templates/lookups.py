@@ -190,6 +190,8 @@ class Lookups:
         if fields is not None and not is_sure and name not in fields:
             hint = f"it is a text: write {owner}" if fields is STRING_METHODS else ""
             hint += " | length" if hint and name in LENGTHS else ""
+            if owner == "source" and name in VERDICT_ATTRIBUTES:
+                hint = "add expect: to the step that it runs over"
             offset, hint = kinds.name_offset(node), hint or one_of(name, fields)
             self.note(offset, f'{owner} has no "{name}"', hint)
 
