@@ -105,10 +105,12 @@ class ResultSteps:
         match node:
             case nodes.Name():
                 return self._named(node.name)
-            case nodes.Filter(name="first" | "last"):
+            case nodes.Filter(name="first" | "last" | "max" | "min"):
                 return self.of_list(node.node)
             case nodes.Getitem(arg=nodes.Slice()):
                 return None
+            case nodes.Getitem(node=nodes.Filter() as owner):
+                return self.of_list(owner)
             case nodes.Getitem() if isinstance(node.node, Lookup):
                 return self._step(node.node, self._fan_outs) or self.of_list(node.node)
         return None

@@ -394,6 +394,9 @@ def test_a_text_that_a_judge_finds_fault_with_fails_until_it_is_another(bench, s
     [
         ('{for_each: steps.say, render: "{{ source.score }}"}', "again[b]"),
         ('{render: "{{ steps.say.all | pass_rate }}"}', "again"),
+        ("""{render: "{{ (steps.say.all | sort(attribute='key'))[0].score }}"}""", "again"),
+        ("""{render: "{{ (steps.say.all | max(attribute='key')).score }}"}""", "again"),
+        ("""{render: "{{ (steps.say.all | list)[-1]['score'] }}"}""", "again"),
     ],
 )
 def test_one_text_that_reads_verdicts_is_enough(bench, step, name):
