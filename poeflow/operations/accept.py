@@ -79,7 +79,10 @@ async def accept(
         orphans = asked_for & lock_update.orphans.keys()
         accepting = AcceptedFiles(files, asked_for, drop=drop, orphans=orphans)
         quiet = quiet_options(found.project, options)
-        await survey_plan(plan, planner, found.project, quiet, lock_update, accepting=accepting)
+        context = (plan, planner, found.project, quiet, lock_update)
+        for status in await survey_plan(*context, accepting=accepting):
+            if status.state == "unknown" and (entry := lock_update.entry(status.id)) is not None:
+                accepting.wait(entry, status.reasons[0])
         for path in sorted(asked_for - accepting.found - orphans):
             message = f"{path[2:]} is written by no step of {plan.file.name}"
             is_by_inputs = bool(plan.flow.inputs and ledger.written(path))
@@ -170,6 +173,15 @@ class AcceptedFiles:
             taken = self._with_text(target, output, schema, new, recipe)
             new = _judged_otherwise(taken) if is_judged and taken not in (None, new) else taken
         return None if new is old else new
+
+    def wait(self, entry: LockEntry, why: str) -> None:
+        """Refuse the files in the `entry` of an instance that is not known yet, and say `why`."""
+        accepted = entry.accepted.path if entry.accepted is not None else None
+        for path in entry.outputs.keys() - self.found:
+            is_meant = path == accepted if self._drop else self._files.look(path) in EDITED
+            if path in self._wanted or (is_meant and not self._wanted):
+                self.found.add(path)
+                self.refused[path] = f"its step is {why}; run the flow up to it first"
 
     def _text_path(self, instance: StepInstance, entry: LockEntry | None) -> str | None:
         """Return the project path that an instance's text is at, None if it saves none.

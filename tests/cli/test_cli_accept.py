@@ -101,3 +101,32 @@ def test_a_file_in_the_current_folder_is_meant_first(beneath):
     assert done.stderr.startswith("error: out/s.md is written by no step of a\n")
     missing = beneath.run("accept", "flows/a.yaml", "out/none.md")
     assert missing.stderr.startswith("error: out/none.md is written by no step of a\n")
+
+
+WAITS = "its step is unknown until x has run; run the flow up to it first"
+
+
+def test_files_of_a_step_that_waits_for_another_are_not_said_to_be_of_no_step(desk):
+    flow = """poeflow: 1
+inputs: {week: {type: string, default: W1}}
+steps:
+  x: {command: [cat], stdin: "a {{ inputs.week }}", reads: []}
+  v: {render: "{{ steps.x.text }}", output: {save: out/v.md}}
+  w: {render: "{{ steps.x.text }}", output: {save: out/w.md}}
+"""
+    desk.write("a.yaml", flow)
+    assert desk.run("run", "a.yaml", "--allow-tools").returncode == 0
+    desk.write("out/v.md", MINE)
+    desk.write("a.yaml", flow.replace("a {{", "b {{"))
+    for words in ((), ("out/v.md",)):
+        done = desk.run("accept", "a.yaml", *words)
+        assert (done.returncode, done.stderr) == (1, f"out/v.md: {WAITS}\n")
+    done = desk.run("accept", "a.yaml", "out/w.md")
+    assert (done.returncode, done.stderr) == (1, f"out/w.md: {WAITS}\n")
+    done = desk.run("accept", "a.yaml", "--drop")
+    assert (done.returncode, done.stderr) == (0, "nothing was accepted\n")
+    desk.write("a.yaml", flow)
+    assert desk.run("accept", "a.yaml").stderr == "accepted out/v.md\n"
+    desk.write("a.yaml", flow.replace("a {{", "b {{"))
+    done = desk.run("accept", "a.yaml", "--drop")
+    assert (done.returncode, done.stderr) == (1, f"out/v.md: {WAITS}\n")
