@@ -225,7 +225,8 @@ def _print_texts(outcomes: Mapping[str, Outcome]) -> None:
 
 def _print_json(outcomes: Mapping[str, Outcome]) -> None:
     """Write the results of one flow as JSON, of several as one document with those of each."""
-    made = {name: one.outputs for name, one in outcomes.items() if one.exit_code == 0}
+    succeeded = {name: one for name, one in outcomes.items() if one.exit_code == 0}
+    made: dict[str, Json] = {name: one.outputs for name, one in succeeded.items()}
     if len(outcomes) > 1:
         _write(_text(made))
     elif made:
