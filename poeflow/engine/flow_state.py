@@ -11,7 +11,7 @@ from poeflow.engine.asking.answer_schemas import AnswerSchemas
 from poeflow.engine.asking.request import ToBeAsked
 from poeflow.engine.freshness import Freshness
 from poeflow.engine.lock_entries import LockProof
-from poeflow.engine.results import UNJUDGED, InstanceOutcome, StepResult, Unknown
+from poeflow.engine.results import InstanceOutcome, StepResult, Unknown
 from poeflow.engine.run_state import RunState
 from poeflow.engine.statuses import Statuses, why_it_stays
 from poeflow.engine.step_state import StepOutcome, StepUnderWay, carried_digest
@@ -148,8 +148,7 @@ class FlowState:
 
     def seen(self, step: str, outcome: InstanceOutcome) -> dict[str, Json]:
         """Return what templates see of one instance: its verdicts, too, if a text reads them."""
-        is_judged = step in self.plan.checked.judged
-        return {**(UNJUDGED[outcome.status] if is_judged else {}), **outcome.values()}
+        return outcome.values(is_judged=step in self.plan.checked.judged)
 
     def expand(self, under_way: StepUnderWay) -> None:
         """Publish a step's instances for steps that run over them, and report how many run.

@@ -152,7 +152,7 @@ def values_without_result(
     }
 
 
-UNJUDGED: Final[Mapping[Status, Mapping[str, Json]]] = {
+_UNJUDGED: Final[Mapping[Status, Mapping[str, Json]]] = {
     "ok": {"verdicts": [], "score": 1.0, "passed": True},
     "failed": {"verdicts": [], "score": 0.0, "passed": False},
     "skipped": {"verdicts": None, "score": None, "passed": None},
@@ -333,15 +333,16 @@ class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it is complete: it has a result, or its `if` skipped it."""
         return self.status == "ok" or (self.status == "skipped" and not self.blocks)
 
-    def values(self) -> dict[str, Json]:
-        """Return what templates see of it."""
+    def values(self, *, is_judged: bool = False) -> dict[str, Json]:
+        """Return what templates see of it: verdicts, too, if it `is_judged`."""
         if self.result is not None:
-            return self.result.values()
-        error = None if self.error is None else str(self.error)
-        found = values_without_result(self.status, key=self.key, error=error)
+            found = self.result.values()
+        else:
+            error = None if self.error is None else str(self.error)
+            found = values_without_result(self.status, key=self.key, error=error)
         if isinstance(self.error, UnexpectedError):
             found |= self.error.result.judgement
-        return found
+        return {**_UNJUDGED[self.status], **found} if is_judged else found
 
     @property
     def blocks_because(self) -> str:

@@ -18,7 +18,7 @@ from poeflow.engine.lock_entries import (
     old_digest_of,
 )
 from poeflow.engine.recipe_parts import Recipe
-from poeflow.engine.results import UNJUDGED, InstanceOutcome, Status, StepResult
+from poeflow.engine.results import InstanceOutcome, Status, StepResult
 from poeflow.events import Purpose
 from poeflow.flowfile.loops import carry_of, continues_itself, samples_of
 from poeflow.flowfile.model import Expectation, Flow
@@ -287,7 +287,7 @@ class StepOutcome:
         return Instances(by_key, status=self.status, own=self._own)
 
     def _values(self, one: InstanceOutcome) -> dict[str, Json]:
-        return {**UNJUDGED[one.status], **one.values()} if self._is_judged else one.values()
+        return one.values(is_judged=self._is_judged)
 
     @property
     def blocks(self) -> bool:

@@ -1,7 +1,7 @@
 """Accepts edited output files as the texts of their steps, or undoes that."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,7 @@ from poeflow.planning.instances import StepInstance
 from poeflow.planning.run_inputs import MissingInputsError
 from poeflow.project.output_files import EDITED, OutputFiles, text_digest
 from poeflow.project.project import Project
+from poeflow.records import InstanceStatus
 from poeflow.store.lock.entries import Accepted, LockEntry
 from poeflow.store.lockfile import LockFile
 
@@ -79,10 +80,8 @@ async def accept(
         orphans = asked_for & lock_update.orphans.keys()
         accepting = AcceptedFiles(files, asked_for, drop=drop, orphans=orphans)
         quiet = quiet_options(found.project, options)
-        context = (plan, planner, found.project, quiet, lock_update)
-        for status in await survey_plan(*context, accepting=accepting):
-            if status.state == "unknown" and (entry := lock_update.entry(status.id)) is not None:
-                accepting.wait(entry, status.reasons[0])
+        surveyed = (plan, planner, found.project, quiet, lock_update)
+        accepting.wait(lock_update, await survey_plan(*surveyed, accepting=accepting))
         for path in sorted(asked_for - accepting.found - orphans):
             message = f"{path[2:]} is written by no step of {plan.file.name}"
             is_by_inputs = bool(plan.flow.inputs and ledger.written(path))
@@ -174,14 +173,23 @@ class AcceptedFiles:
             new = _judged_otherwise(taken) if is_judged and taken not in (None, new) else taken
         return None if new is old else new
 
-    def wait(self, entry: LockEntry, why: str) -> None:
-        """Refuse the files in the `entry` of an instance that is not known yet, and say `why`."""
-        accepted = entry.accepted.path if entry.accepted is not None else None
-        for path in entry.outputs.keys() - self.found:
-            is_meant = path == accepted if self._drop else self._files.look(path) in EDITED
-            if path in self._wanted or (is_meant and not self._wanted):
+    def wait(self, lock_update: LockUpdate, statuses: Iterable[InstanceStatus]) -> None:
+        """Refuse the files of instances that are not known before another has run."""
+        for status in statuses:
+            entry = lock_update.entry(status.id) if status.state == "unknown" else None
+            for path in self._waiting(entry) if entry is not None else ():
                 self.found.add(path)
-                self.refused[path] = f"its step is {why}; run the flow up to it first"
+                self.refused[path] = f"its step is {status.reasons[0]}; run the flow up to it first"
+
+    def _waiting(self, entry: LockEntry) -> list[str]:
+        """Return the files in an entry that are wanted: those named, else what may be taken."""
+        accepted = entry.accepted.path if entry.accepted is not None else None
+        paths = entry.outputs.keys() - self.found
+        if self._wanted:
+            return sorted(paths & self._wanted)
+        if self._drop:
+            return [path for path in paths if path == accepted]
+        return sorted(path for path in paths if self._files.look(path) in EDITED)
 
     def _text_path(self, instance: StepInstance, entry: LockEntry | None) -> str | None:
         """Return the project path that an instance's text is at, None if it saves none.
