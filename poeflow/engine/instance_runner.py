@@ -170,8 +170,9 @@ class InstanceRunner:
             previous = self._previous[reader] = loaded
         if previous is None:
             return {**values, "carry": None}
+        preparer = self._flow.plan.preparer
         seen = {**values, "previous": self._flow.seen(step.step, previous)}
-        return {**values, "carry": self._flow.plan.preparer.carried(step.step, seen, reads)}
+        return {**values, "carry": preparer.carried(step.step, seen, reads)}
 
     def outcome(self, step: StepUnderWay, index: int | None) -> InstanceOutcome | None:
         """Return how the instance at `index` ended, with its result if that was loaded."""
@@ -192,7 +193,7 @@ class InstanceRunner:
 
         `values` are those of its step. Raises `StepError`.
         """
-        name, reads = self._flow.name(instance.id), Reads()
+        plan, name, reads = self._flow.plan, self._flow.name(instance.id), Reads()
         if step.step in self._flow.folds:
             found = await self._with_carry(step, before, values, name, may_ask=may_ask, reads=reads)
             if isinstance(found, Unknown):
@@ -203,7 +204,7 @@ class InstanceRunner:
             return names
         instance = msgspec.structs.replace(instance, names=names)
         own = {**values, **instance.own_names}
-        source = self._flow.plan.chains.get(instance.step, "")
+        source = plan.chains.get(instance.step, "")
         if upstream is not None and upstream.is_absent:
             loaded = await self._with_result(source, upstream, name if may_ask else None)
             if isinstance(loaded, Unknown):
