@@ -41,6 +41,13 @@ def script() -> None:
         raise
 
 
+script.__code__ = script.__code__.replace(co_stacksize=32_000)
+# Python keeps frames in pieces of 16 kB. Up to 3.12, and in the first 3.13 and 3.14, a call that is
+# the first in a piece takes that from the system, and gives it back: a loop at such a depth is ten
+# times as slow (https://github.com/python/cpython/issues/142183). A frame that may need this many
+# words has a piece of 512 kB, in which all later ones fit. What is not used takes no memory.
+
+
 def _end_at_once(exit_codes: list[int]) -> None:
     """End with the first of `exit_codes`, if there is one, unless functions of a project ran.
 

@@ -243,6 +243,39 @@ def test_ctrl_c_while_python_imports_ends_at_once(desk):
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
+DEEP_CALLS = """\
+import os, resource
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def leaf():
+    pass
+
+def most(depth):
+    before = faults()
+    for _ in range(200):
+        leaf()
+    here = faults() - before
+    return here if depth == 0 else max(here, most(depth - 1))
+
+print(most(400))
+os._exit(0)
+"""
+
+
+def test_no_depth_of_calls_costs_memory_for_each_call(desk):
+    desk.write("lib/click.py", DEEP_CALLS)
+    done = subprocess.run(
+        [sys.executable, "-c", "from poeflow.cli.start import script; script()"],
+        env={**desk.env(), "PYTHONPATH": str(desk.folder / "lib")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) < 100
+
+
 def test_version(desk):
     assert desk.run("--version").stdout == "poeflow 0.2.0\n"
 
