@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -85,6 +86,35 @@ def open_regular(root: Path, parts: tuple[str, ...]) -> tuple[int, os.stat_resul
         if error.errno == errno.ELOOP:
             raise UnusableFileError("is a link", "put the file itself in its place") from None
         raise
+    return _with_status(handle)
+
+
+def open_straight(path: str) -> tuple[int, os.stat_result]:
+    """Open a regular file by its absolute path, as `open_regular` does from the top.
+
+    Linux knows the real path of an open file: there it takes one step, else one for each folder.
+    """
+    handle = _opened_at_once(path) if sys.platform == "linux" else None
+    if handle is None:
+        top, *parts = Path(path).parts
+        return open_regular(Path(top), tuple(parts))
+    return _with_status(handle)
+
+
+def _opened_at_once(path: str) -> int | None:
+    """Return a descriptor of a file, None if it is not regular, or not known to be at `path`."""
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        return None
+    handle = os.open(path, _LAST)
+    with contextlib.suppress(OSError):  # there may be no /proc
+        if os.readlink(f"/proc/self/fd/{handle}") == path:  # noqa: PTH115 - for each file
+            return handle
+    os.close(handle)
+    return None
+
+
+def _with_status(handle: int) -> tuple[int, os.stat_result]:
+    """Return a descriptor and the status of its file. Closes it and raises if it is not regular."""
     try:
         return handle, regular_status(handle)
     except BaseException:
@@ -124,8 +154,11 @@ def check_size(status: os.stat_result, limit: int) -> None:
 
 def head(handle: int, size: int) -> bytes:
     """Return at most `size` bytes from the current position of a descriptor."""
-    with os.fdopen(handle, "rb", closefd=False) as file:
-        return file.read(size)
+    data = piece = os.read(handle, size)
+    while piece and len(data) < size:
+        piece = os.read(handle, size - len(data))
+        data += piece
+    return data
 
 
 def read_beneath(root: Path, parts: tuple[str, ...], *, limit: int) -> bytes:

@@ -4,7 +4,9 @@ Bytes are poeflow's own if the ledger or the lock has their hash, else edited. T
 without their line ends and trailing space.
 """
 
+import errno
 import hashlib
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final, Literal, NamedTuple
 
@@ -30,8 +32,8 @@ _WORDS: Final[Mapping[Look, tuple[str, str]]] = {
     "foreign": ("is there, and poeflow did not write it", "save to another path, "),
     "marked": ("has conflict marks", "resolve them, then "),
 }
-
-
+_NOWHERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""Why nothing can be at a path."""
 _SIDES: Final = ("our", "their")
 
 
@@ -86,8 +88,7 @@ class OutputFiles:
 
     def look(self, target: str, digest: str = "") -> Look:
         """Return the state of the file at `target`, compared with the hash `digest`."""
-        path = self._tree.path_of(target)
-        if not path.exists() and not path.is_symlink():
+        if not _is_there(f"{self._tree.root}/{target[2:]}"):
             return "missing"
         try:
             data = self.read(target)
@@ -212,6 +213,17 @@ class OutputFiles:
                 if short_hash(sha256_of(text.encode())) == text_hash:
                     return text
         return None
+
+
+def _is_there(path: str) -> bool:
+    """Whether there is anything at a path, even a broken link. Raises `OSError`."""
+    try:
+        os.lstat(path)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in _NOWHERE:
+            raise
+        return False
+    return True
 
 
 def file_bytes(text: str) -> bytes:

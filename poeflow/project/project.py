@@ -22,6 +22,7 @@ from poeflow.opener import (
     UnusableFileError,
     file_content,
     open_regular,
+    open_straight,
     read_packaged,
     really,
     text_of,
@@ -282,7 +283,7 @@ class Project(msgspec.Struct, frozen=True):
             self._check_private(canonical, named)
         if _NOT_PLAIN.isdisjoint(map(str.lower, named)) and self.root.is_absolute():
             with contextlib.suppress(OSError):  # from the top, as the root itself may be a link
-                return open_regular(Path(self.root.anchor), (*self.root.parts[1:], *named))
+                return open_straight("/".join((str(self.root), *named)))
         parts = self.real_path(canonical).relative_to(self.root).parts
         if checks and parts != named:
             self._check_private(canonical, parts)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import stat
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from poeflow.opener import (
     NotTextError,
     UnusableFileError,
+    head,
+    open_straight,
     opened,
     read_beneath,
     read_followed,
@@ -112,6 +115,62 @@ def test_a_folder_renamed_meanwhile_changes_nothing(folder):
         (folder / "root/a").rename(folder / "root/moved")
         (folder / "root/a").symlink_to("../outside")
         assert os.read(handle, 100) == b"inside"
+
+
+def straight(path):
+    handle, status = open_straight(str(path))
+    try:
+        return os.read(handle, status.st_size)
+    finally:
+        os.close(handle)
+
+
+def test_a_file_is_opened_by_its_whole_path(folder):
+    assert straight(folder / "root/a/b/file.txt") == b"inside"
+    with pytest.raises(FileNotFoundError):
+        straight(folder / "root/gone/file.txt")
+
+
+@pytest.mark.parametrize("target", ["../outside", "a/b"])
+def test_a_link_on_a_whole_path_is_not_followed(folder, target):
+    (folder / "root/way").symlink_to(target)
+    with pytest.raises(NotADirectoryError):
+        straight(folder / "root/way/file.txt")
+    (folder / "root/end").symlink_to(f"{target}/file.txt")
+    with pytest.raises(UnusableFileError, match="is a link"):
+        straight(folder / "root/end")
+    (folder / "top").symlink_to("root")
+    with pytest.raises(NotADirectoryError):
+        straight(folder / "top/a/b/file.txt")
+
+
+@pytest.mark.timeout(10)
+def test_neither_a_pipe_nor_a_folder_is_opened_by_its_whole_path(folder):
+    os.mkfifo(folder / "root/pipe")
+    with pytest.raises(UnusableFileError, match="is not a regular file"):
+        straight(folder / "root/pipe")
+    with pytest.raises(UnusableFileError, match="is a folder"):
+        straight(folder / "root/a")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+def test_a_file_that_is_not_where_its_path_says_is_closed(folder):
+    (folder / "root/way").symlink_to("../outside")
+    for name in ("root/way/file.txt", "root/a", "root/gone", "root/../outside/file.txt"):
+        with contextlib.suppress(OSError):
+            straight(folder / name)
+    assert open_below(folder) == []
+
+
+@pytest.mark.skipif(not hasattr(socket, "SOCK_SEQPACKET"), reason="needs reads that end early")
+def test_a_beginning_is_read_in_as_many_pieces_as_it_comes():
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with here, there:
+        for piece in (b"ab", b"c", b"de"):
+            here.send(piece)
+        here.shutdown(socket.SHUT_WR)
+        assert head(there.fileno(), 5) == b"abcde"
+        assert head(there.fileno(), 5) == b""
 
 
 def test_a_file_is_read_up_to_its_limit(folder):

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from poeflow.digest import sha256_of
 from poeflow.project import output_files
-from poeflow.project.output_files import file_bytes, text_digest
+from poeflow.project.output_files import OutputFiles, file_bytes, text_digest
+from poeflow.project.project import Project
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,20 @@ def test_every_text_ends_in_one_newline_and_stays_as_it_is_when_written_again(te
     assert not data.endswith(b"\n\n")
     assert b"\r" not in data
     assert file_bytes(data.decode()) == data
+
+
+def test_nothing_is_where_no_path_leads_and_a_broken_link_is_something(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "round").symlink_to("round")
+    (tmp_path / "broken").symlink_to("gone")
+    files = OutputFiles(Project(tmp_path), {}, lambda _path: frozenset())
+    looks = {
+        name: files.look(f"//{name}")
+        for name in ("file", "gone", "gone/a", "file/a", "round/a", "a\0b", "round", "broken")
+    }
+    assert looks == dict.fromkeys(looks, "missing") | dict.fromkeys(
+        ("file", "round", "broken"), "foreign"
+    )
 
 
 PIECES = (b"a", b"b ", b" ", b"\t", b"\r", b"\n", b"\r\n", b"\x0b", b"\xa0")
