@@ -4,6 +4,7 @@ Equal recipes give equal requests. A recipe needs no answer, so even a fresh clo
 current.
 """
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
@@ -292,7 +293,7 @@ class Recipes:
         }
 
     def _settings_parts(self, settings: Settings) -> Iterator[tuple[str, str]]:
-        yield "model", sha256_of_json([settings.model, settings.provider])
+        yield "model", _model_hash(settings.model, settings.provider)
         server = self._server(settings)
         if server:
             yield recipe_parts.SERVER, sha256_of_json(server)
@@ -339,6 +340,11 @@ class Recipes:
             return sha256_of(self._reader.source(path, relative_to="//")[1].encode())
         except FileProblem:
             return sha256_of(_MISSING.encode())
+
+
+@functools.lru_cache(maxsize=64)  # the steps of a flow share a few
+def _model_hash(model: str | None, provider: str) -> str:
+    return sha256_of_json([model, provider])
 
 
 def _judge_parts(flow: Flow, step: str) -> dict[str, str]:

@@ -96,7 +96,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         for step in path:
             if node is None:
                 return None
-            node = node.values.get(step) if isinstance(step, str) else node.child(step)
+            node = node.values.get(step) if type(step) is str else node.child(step)
         return node
 
     def place(self, path: KeyPath) -> Place:
@@ -126,23 +126,25 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         It is exact for `|` blocks and for scalars in one line without escapes; for others it
         returns the scalar's start.
         """
-        node = self.node(path)
-        if node is None or node.file or not isinstance(node.data, str):
-            return lambda _offset: self.place(path)
-        shift = _block_shift(self.text, node) if node.style == "literal" else None
-        return lambda offset: _locate(self, node, shift, offset)
+        return lambda offset: _locate(self, path, offset)
 
 
 def _block_shift(text: str, node: Node) -> int | None:
     """Return the indentation of a `|` block, or None if it is empty."""
-    source = text[node.start : node.end].split("\n")[1:]
-    for written, value in zip(source, str(node.data).split("\n"), strict=False):
-        if value.strip():
-            return len(written) - len(value)
-    return None
+    value = str(node.data)
+    blank = value[: len(value) - len(value.lstrip())].count("\n")
+    lines = value.split("\n", blank + 1)
+    written = text[node.start : node.end].split("\n", blank + 2)
+    if not value.strip() or len(written) < blank + 2:
+        return None
+    return len(written[blank + 1]) - len(lines[blank])
 
 
-def _locate(document: Document, node: Node, shift: int | None, offset: int) -> Place:
+def _locate(document: Document, path: KeyPath, offset: int) -> Place:
+    node = document.node(path)
+    if node is None or node.file or not isinstance(node.data, str):
+        return document.place(path)
+    shift = _block_shift(document.text, node) if node.style == "literal" else None
     value = str(node.data)
     before = value[:offset]
     line, column = before.count("\n"), offset - (before.rfind("\n") + 1)

@@ -121,6 +121,8 @@ class Tables:
     def items(self, step: str) -> Sequence[Json]:
         """Return the items of a step, or an empty list if they are known only in a run."""
         loop = self._file.flow.steps[step].for_each
+        if loop is None:
+            return []
         path: KeyPath = ("steps", step, "for_each")
         if isinstance(loop, Loop) and loop.glob is not None:
             return self._sound_paths(loop.glob)

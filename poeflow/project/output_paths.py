@@ -59,7 +59,7 @@ def _as_written(path: str, folder: str) -> tuple[str, ...]:
     return own, f"./{own}", path
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=4096)  # each is asked for when a flow is checked, and planned
 def _fault_of(part: str) -> tuple[str, str]:
     """Return why a name may not be written, and a hint; many paths share their folders."""
     why = why_protected(part)

@@ -10,7 +10,7 @@ from poeflow.errors import StepError
 from poeflow.flowfile.flow_file import FlowFile
 from poeflow.flowfile.key_marks import templates_of
 from poeflow.flowfile.model import Expectation
-from poeflow.flowfile.yaml_tree import KeyPath
+from poeflow.flowfile.yaml_tree import KeyPath, Node
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.problems import Problem
 from poeflow.templates.environment import Environment
@@ -96,7 +96,8 @@ def sites_of(file: FlowFile) -> Iterator[Site]:
     for name in file.flow.steps:
         yield from step_sites(file, name)
     for name in file.flow.outputs:
-        yield from _values(file, ("outputs", name), None)
+        path = ("outputs", name)
+        yield from _values(file.document.node(path), path, None)
 
 
 def name_site(site: Site) -> Site | None:
@@ -116,123 +117,126 @@ def site_text(reader: Reader, file: FlowFile, site: Site) -> tuple[str, Origin]:
 
 def _shared(file: FlowFile, path: KeyPath) -> Iterator[Site]:
     """Yield sites outside steps: several steps use them, so they cannot depend on one."""
-    found = _prose(file, path, None) if path[-1] == "system" else _values(file, path, None)
+    node = file.document.node(path)
+    found = _prose(node, path, None) if path[-1] == "system" else _values(node, path, None)
     for site in found:
         yield msgspec.structs.replace(site, early=True, stage="shared")
 
 
 def step_sites(file: FlowFile, step: str) -> Iterator[Site]:
     """Yield the sites of one step."""
-    node = file.document.node(("steps", step))
-    path: KeyPath = ("steps", step)
-    for key in node.keys if node is not None else ():
+    own: KeyPath = ("steps", step)
+    owner = file.document.node(own)
+    nodes = owner.values if owner is not None else {}
+    for key in owner.keys if owner is not None else ():
+        node, path = nodes[key], (*own, key)
         match key:
             case "prompt" | "system" | "render" | "stdin":
-                yield from _prose(file, (*path, key), step)
+                yield from _prose(node, path, step)
             case "messages":
-                yield from _messages(file, (*path, key), step)
+                yield from _messages(node, path, step)
             case "attachments":
-                yield from _attachments(file, (*path, key), step)
-            case "params" | "extra_body":
-                yield from _values(file, (*path, key), step)
+                yield from _attachments(node, path, step)
+            case "params" | "extra_body" | "with":
+                yield from _values(node, path, step)
             case "model" | "use":
-                yield from _text(file, (*path, key), step, "text", early=True)
+                yield from _text(node, path, step, "text", early=True)
             case "command":
-                yield from _listed(file, (*path, key), step)
+                yield from _listed(node, path, step)
             case "reads":
-                yield from _listed(file, (*path, key), step, early=True)
-            case "with":
-                yield from _values(file, (*path, key), step)
+                yield from _listed(node, path, step, early=True)
             case "output":
-                yield from _output(file, (*path, key), step)
+                yield from _output(node, path, step)
             case "if":
-                yield from _text(file, (*path, key), step, "expression")
+                yield from _text(node, path, step, "expression")
             case "for_each" | "matrix":
-                yield from _loop(file, (*path, key), step)
+                yield from _loop(node, path, step)
             case "repeat":
-                for site in _text(file, (*path, key, "until"), step, "expression"):
+                for site in _text(node.child("until"), (*path, "until"), step, "expression"):
                     yield msgspec.structs.replace(site, stage="answer")
             case "expect":
-                yield from _expectations(file, (*path, key), step)
+                yield from _expectations(node, path, step)
 
 
-def _output(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
-    node = file.document.node(path)
-    keys = node.values if node is not None else {}
+def _below(node: Node | None, *steps: str | int) -> Node | None:
+    """Return what is below a node at some keys and indexes, None if there is nothing."""
+    for step in steps:
+        node = None if node is None else node.child(step)
+    return node
+
+
+def _output(node: Node, path: KeyPath, step: str) -> Iterator[Site]:
+    keys = node.values
     for name in ("save", "media"):
         if name in keys:
-            yield from _text(file, (*path, name), step, "path")
+            yield from _text(keys[name], (*path, name), step, "path")
     if "one_of" in keys:
-        for site in _text(file, (*path, "one_of"), step, "value", early=True):
+        for site in _text(keys["one_of"], (*path, "one_of"), step, "value", early=True):
             yield msgspec.structs.replace(site, stage="form")
     if "schema" in keys:
-        yield from _expressions(file, (*path, "schema"), step)
+        yield from _expressions(keys["schema"], (*path, "schema"), step)
 
 
-def _loop(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
+def _loop(node: Node, path: KeyPath, step: str) -> Iterator[Site]:
     """Yield the sites of a step's loop; only what names or chooses items can use one."""
     for source in ((), ("in",)) if path[-1] == "for_each" else ():
-        yield from _items_of(file, (*path, *source), step)
-    axes = file.document.node((*path, "axes"))
-    for name in axes.values if axes is not None else ():
-        yield from _items_of(file, (*path, "axes", name), step)
+        yield from _items_of(_below(node, *source), (*path, *source), step)
+    axes = node.child("axes")
+    for name, axis in axes.values.items() if axes is not None else ():
+        yield from _items_of(axis, (*path, "axes", name), step)
     for key in ("include", "exclude"):
-        for site in _values(file, (*path, key), step):
+        for site in _values(node.child(key), (*path, key), step):
             yield msgspec.structs.replace(site, stage="step")
     for key in ("key", "where", "group_by", "carry"):
-        yield from _text(file, (*path, key), step, "expression")
+        yield from _text(node.child(key), (*path, key), step, "expression")
     for key in ("glob", "limit", "sample"):
-        for site in _text(file, (*path, key), step, "text", early=True):
+        for site in _text(node.child(key), (*path, key), step, "text", early=True):
             yield msgspec.structs.replace(site, stage="step")
 
 
-def _items_of(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
+def _items_of(node: Node | None, path: KeyPath, step: str) -> Iterator[Site]:
     """Yield the sites of a list, of an expression for a list, or of the name of a file."""
-    node = file.document.node(path)
     is_list = node is not None and bool(node.items)
-    found = _values(file, path, step) if is_list else _text(file, path, step, "expression")
-    named = _text(file, (*path, "file"), step, "text", early=True)
+    found = _values(node, path, step) if is_list else _text(node, path, step, "expression")
+    named = _text(_below(node, "file"), (*path, "file"), step, "text", early=True)
     for site in (*found, *named):
         yield msgspec.structs.replace(site, stage="step")
 
 
-def _expectations(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
-    node = file.document.node(path)
-    for index in range(len(node.items) if node is not None else 0):
+def _expectations(node: Node, path: KeyPath, step: str) -> Iterator[Site]:
+    for index, one in enumerate(node.items):
         own = (*path, index)
+        judge = one.child("judge")
         found = [
-            *_prose(file, (*own, "judge", "rubric"), step),
-            *_prose(file, (*own, "judge", "system"), step),
-            *_text(file, (*own, "judge", "model"), step, "text", early=True),
+            *_prose(_below(judge, "rubric"), (*own, "judge", "rubric"), step),
+            *_prose(_below(judge, "system"), (*own, "judge", "system"), step),
+            *_text(_below(judge, "model"), (*own, "judge", "model"), step, "text", early=True),
         ]
-        rubrics = file.document.node((*own, "judge", "rubrics"))
-        for name in rubrics.values if rubrics is not None else ():
-            found += _prose(file, (*own, "judge", "rubrics", name), step)
+        rubrics = _below(judge, "rubrics")
+        for name, rubric in rubrics.values.items() if rubrics is not None else ():
+            found += _prose(rubric, (*own, "judge", "rubrics", name), step)
         for key, renders in templates_of(Expectation).items():
             is_truth = renders.to == "truth"
-            at = (*own, key)
-            found += _text(file, at, step, "expression") if is_truth else _values(file, at, step)
+            value, at = one.child(key), (*own, key)
+            found += _text(value, at, step, "expression") if is_truth else _values(value, at, step)
         yield from (msgspec.structs.replace(site, stage="answer") for site in found)
-        yield from _expressions(file, (*own, "json_schema"), step)
+        yield from _expressions(one.child("json_schema"), (*own, "json_schema"), step)
 
 
 def _text(
-    file: FlowFile, path: KeyPath, step: str | None, use: Use, *, early: bool = False
+    node: Node | None, path: KeyPath, step: str | None, use: Use, *, early: bool = False
 ) -> Iterator[Site]:
-    node = file.document.node(path)
     if node is not None and isinstance(node.data, str):
         yield Site(path=path, step=step, use=use, text=node.data, early=early)
 
 
-def _listed(file: FlowFile, path: KeyPath, step: str, *, early: bool = False) -> Iterator[Site]:
+def _listed(node: Node, path: KeyPath, step: str, *, early: bool = False) -> Iterator[Site]:
     """Yield every text of a list."""
-    node = file.document.node(path)
-    for index in range(len(node.items) if node is not None else 0):
-        yield from _text(file, (*path, index), step, "text", early=early)
+    for index, one in enumerate(node.items):
+        yield from _text(one, (*path, index), step, "text", early=early)
 
 
-def _prose(file: FlowFile, path: KeyPath, step: str | None) -> Iterator[Site]:
-    node = file.document.node(path)
+def _prose(node: Node | None, path: KeyPath, step: str | None) -> Iterator[Site]:
     if node is not None and isinstance(node.data, dict):
         name, raw = node.data.get("file"), node.data.get("raw") is True
         yield Site(path=(*path, "file"), step=step, use="text", file=str(name), raw=raw)
@@ -240,60 +244,56 @@ def _prose(file: FlowFile, path: KeyPath, step: str | None) -> Iterator[Site]:
         yield Site(path=path, step=step, use="text", text=node.data)
 
 
-def _messages(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
-    node = file.document.node(path)
-    yield from _text(file, path, step, "expression")
-    yield from _text(file, (*path, "file"), step, "text", early=True)
-    for index, _ in enumerate(node.items if node is not None else ()):
-        few_shot = (*path, index, "few_shot")
-        yield from _text(file, few_shot, step, "expression")
-        yield from _text(file, (*few_shot, "file"), step, "text", early=True)
-        yield from _values(file, (*path, index, "tool_calls"), step)
+def _messages(node: Node, path: KeyPath, step: str) -> Iterator[Site]:
+    yield from _text(node, path, step, "expression")
+    yield from _text(node.child("file"), (*path, "file"), step, "text", early=True)
+    for index, message in enumerate(node.items):
+        few_shot, at = message.child("few_shot"), (*path, index, "few_shot")
+        yield from _text(few_shot, at, step, "expression")
+        yield from _text(_below(few_shot, "file"), (*at, "file"), step, "text", early=True)
+        yield from _values(message.child("tool_calls"), (*path, index, "tool_calls"), step)
         for key in ("name", "tool_call_id"):
-            yield from _text(file, (*path, index, key), step, "text")
-        content = (*path, index, "content")
-        parts = file.document.node(content)
+            yield from _text(message.child(key), (*path, index, key), step, "text")
+        parts, content = message.child("content"), (*path, index, "content")
         if parts is None or not parts.items:
-            yield from _prose(file, content, step)
+            yield from _prose(parts, content, step)
             continue
-        for position in range(len(parts.items)):
-            yield from _text(file, (*content, position, "text"), step, "text")
-            yield from _attachment(file, (*content, position, "attach"), step)
+        for position, part in enumerate(parts.items):
+            yield from _text(part.child("text"), (*content, position, "text"), step, "text")
+            yield from _attachment(part.child("attach"), (*content, position, "attach"), step)
 
 
-def _attachments(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
-    node = file.document.node(path)
-    for index in range(len(node.items) if node is not None else 0):
-        yield from _attachment(file, (*path, index), step)
+def _attachments(node: Node, path: KeyPath, step: str) -> Iterator[Site]:
+    for index, one in enumerate(node.items):
+        yield from _attachment(one, (*path, index), step)
 
 
-def _attachment(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
-    yield from _text(file, path, step, "text", early=True)
+def _attachment(node: Node | None, path: KeyPath, step: str) -> Iterator[Site]:
+    yield from _text(node, path, step, "text", early=True)
     for key in ("path", "url"):
-        yield from _text(file, (*path, key), step, "text", early=True)
-    yield from _text(file, (*path, "name"), step, "text")
-    yield from _text(file, (*path, "from"), step, "expression")
+        yield from _text(_below(node, key), (*path, key), step, "text", early=True)
+    yield from _text(_below(node, "name"), (*path, "name"), step, "text")
+    yield from _text(_below(node, "from"), (*path, "from"), step, "expression")
 
 
-def _values(file: FlowFile, path: KeyPath, step: str | None) -> Iterator[Site]:
+def _values(node: Node | None, path: KeyPath, step: str | None) -> Iterator[Site]:
     """Yield every string with a template at any depth of a value."""
-    node = file.document.node(path)
     if node is None:
         return
     if isinstance(node.data, str) and "{" in node.data:
         yield Site(path=path, step=step, use="value", text=node.data)
-    for key in node.values:
-        yield from _values(file, (*path, key), step)
-    for index in range(len(node.items)):
-        yield from _values(file, (*path, index), step)
+    for key, one in node.values.items():
+        yield from _values(one, (*path, key), step)
+    for index, one in enumerate(node.items):
+        yield from _values(one, (*path, index), step)
 
 
 _EXPRESSION: Final = lazy_pattern(r"\s*\{\{[^{}]*\binputs\b[^{}]*\}\}\s*")
 
 
-def _expressions(file: FlowFile, path: KeyPath, step: str) -> Iterator[Site]:
+def _expressions(node: Node | None, path: KeyPath, step: str) -> Iterator[Site]:
     """Yield every string of a schema that is one expression over inputs; others are texts."""
-    for site in _values(file, path, step):
+    for site in _values(node, path, step):
         if _EXPRESSION.fullmatch(site.text):
             yield msgspec.structs.replace(site, early=True, stage="form")
 

@@ -315,14 +315,18 @@ class _Reader:
     def packed(self, key: str) -> Packed:
         """Return a row. Raises `KeyError`."""
         row = self.rows[key]
-        if isinstance(row, str) and not row.startswith(_SKIPPED):
-            words = row.split(" ")
+        long = None if isinstance(row, str) else row
+        hashes = row if isinstance(row, str) else row.hashes
+        if not hashes.startswith(_SKIPPED) and (long is None or not long.parts):
+            words = hashes.split(" ")
             own = words[5:]
             if len(own) == len(self._places) and NOTHING not in own:
                 values = self._template.copy()
                 for place, word in zip(self._places, own, strict=True):
                     values[place] = word
-                return Packed(" ".join(words[:5]), self._names, tuple(values), self._about, None)
+                more = None if long is None else _more(long)
+                about = self._about if long is None else _about(self._about, long)
+                return Packed(" ".join(words[:5]), self._names, tuple(values), about, more)
         return self._rare(row)
 
     def _rare(self, row: str | LongRow) -> Packed:
@@ -344,9 +348,15 @@ class _Reader:
         )
 
 
+_AS_COMMON: Final = (None,) * len(About._fields)
+"""What a row says of itself if it is as the others of its table."""
+
+
 def _about(common: About, row: LongRow) -> About:
+    if (row.model, row.because, row.server, row.untracked, row.served) == _AS_COMMON:
+        return common
     own = {name: value for name in About._fields if (value := getattr(row, name)) is not None}
-    return common._replace(**own) if own else common
+    return common._replace(**own)
 
 
 def _more(row: LongRow) -> More | None:
