@@ -32,6 +32,9 @@ MAX_LINE: Final = 16 * 1024 * 1024
 BOM: Final = b"\xef\xbb\xbf"
 _BREAK: Final = lazy_pattern(rb"\r\n|\n|\r")
 _STEP: Final = 1024 * 1024
+_HELD: Final = 16 * 1024
+_PACKET: Final = 64
+"""Bytes of data that are held to be decompressed again; each packet counts as so many more."""
 _GZIP: Final = b"\x1f\x8b"
 _BEGINNINGS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 
@@ -59,8 +62,12 @@ class Unpacking:
             )
         self._is_packed = encoding not in ("", "identity")
         self._head = b"" if encoding == "deflate" else None
-        self._packed = zlib.decompressobj(wbits=47)
+        self._begin(wbits=47)
         self._is_broken = False
+
+    def _begin(self, wbits: int) -> None:
+        self._packed = zlib.decompressobj(wbits=wbits)
+        self._replay = _Replay(self._packed)
 
     def check(self) -> None:
         """Raise `APIResponseError` if the data so far were broken."""
@@ -77,22 +84,24 @@ class Unpacking:
             if self._head is not None:
                 return b""
             if not _is_zlib(data):
-                self._packed = zlib.decompressobj(wbits=-15)
+                self._begin(wbits=-15)
         pieces = [b""]
         while data or len(pieces[-1]) == _STEP:  # after a full step zlib may have more output
-            before = self._packed.copy()
             try:
                 pieces.append(self._counted(self._packed.decompress(data, _STEP)))
             except zlib.error as error:
                 self._is_broken = True
                 if str(error).endswith(_CHECKSUMS):
                     self.check()
-                pieces += map(self._counted, _sound_pieces(before, data))
+                pieces += map(self._counted, self._replay.sound_pieces(data))
                 break
-            data = self._packed.unconsumed_tail
+            tail = self._packed.unconsumed_tail
+            used = data[: len(data) - len(tail)] if tail else data
+            self._replay.add(used, len(pieces[-1]), self._packed)
+            data = tail
             if self._packed.unused_data.startswith(_GZIP):  # another gzip member follows
                 data = self._packed.unused_data
-                self._packed = zlib.decompressobj(wbits=47)
+                self._begin(wbits=47)
         unpacked = b"".join(pieces)
         if not unpacked:
             self.check()
@@ -105,11 +114,37 @@ class Unpacking:
         return data
 
 
-def _sound_pieces(packed: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
-    """Yield what decompresses before the first broken byte: zlib drops it when it fails."""
-    with contextlib.suppress(zlib.error):
-        for at in range(len(data)):
-            yield packed.decompress(data[at : at + 1])
+class _Replay:
+    """Decompresses again what came last, up to a broken byte: zlib drops all of a broken packet.
+
+    It begins at a copy of zlib's state, made once in so many bytes: a copy takes longer than to
+    decompress a usual packet.
+    """
+
+    def __init__(self, packed: "zlib._Decompress") -> None:
+        self._copy(packed)
+
+    def _copy(self, packed: "zlib._Decompress") -> None:
+        self._state = packed.copy()
+        self._data: list[bytes] = []
+        self._held = self._known = 0
+
+    def add(self, data: bytes, made: int, packed: "zlib._Decompress") -> None:
+        """Add data that `packed` has decompressed to so many bytes."""
+        self._data.append(data)
+        self._held += len(data) + _PACKET
+        self._known += made
+        if self._held > _HELD:
+            self._copy(packed)
+
+    def sound_pieces(self, data: bytes) -> Iterator[bytes]:
+        """Yield what data decompress to before their first broken byte, but what is known."""
+        known = self._known
+        with contextlib.suppress(zlib.error):
+            for one in (*self._data, *(data[at : at + 1] for at in range(len(data)))):
+                made = self._state.decompress(one)
+                yield made[known:]
+                known = max(0, known - len(made))
 
 
 def _is_zlib(data: bytes) -> bool:

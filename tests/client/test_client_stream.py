@@ -1,13 +1,15 @@
 """Bodies become chunks and one completion, whatever was left out, cut or packed."""
 
+import contextlib
 import gzip
+import random
 import tracemalloc
 import zlib
 
 import msgspec
 import pytest
 from client_desk import DONE, KEY, event, piece
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from poeflow import errors
@@ -219,6 +221,47 @@ def test_packed_bodies_are_unpacked_whatever_the_cut(data, repeat, size):
 def test_nothing_stays_behind_in_the_decompressor(extra):
     data = b"a" * (1024 * 1024 + extra)
     assert Unpacking("gzip").feed(gzip.compress(data)) == data
+
+
+def sound_part(packed):
+    """Return what decompresses before the first broken byte."""
+    unpacking, found = zlib.decompressobj(wbits=47), b""
+    try:
+        for at in range(len(packed)):
+            found += unpacking.decompress(packed[at : at + 1])
+    except zlib.error as error:
+        assume("check" not in str(error))  # then nothing is sound
+    return found
+
+
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from([1, 40, 3_000]),
+    st.integers(20, 50_000),
+    st.sampled_from([10, 700, 20_000]),
+)
+def test_what_is_sound_before_a_broken_byte_is_kept_wherever_it_is(seed, repeat, place, most):
+    dice = random.Random(seed)
+    lines = [b"%d " % dice.getrandbits(64) * repeat for _ in range(100_000 // repeat // 10)]
+    packed = gzip.compress(b"".join(lines))[:place] + dice.randbytes(60)
+    expected = sound_part(packed)
+    unpacking, found, at = Unpacking("gzip"), b"", 0
+    with contextlib.suppress(errors.APIResponseError):
+        while at < len(packed):
+            size = dice.randint(1, most)
+            found += unpacking.feed(packed[at : at + size])
+            unpacking.check()
+            at += size
+    assert found == expected
+
+
+def test_what_is_sound_is_kept_where_much_of_it_is_known():
+    packer = zlib.compressobj(wbits=31)
+    packed = packer.compress(bytes(3_000_000)) + packer.flush(zlib.Z_SYNC_FLUSH)
+    for at in (0, 1_000, 2_000):
+        unpacking = Unpacking("gzip")
+        found = [unpacking.feed(packed[:at]), unpacking.feed(packed[at:] + b"\xff" * 9)]
+        assert b"".join(found) == bytes(3_000_000)
 
 
 def test_a_bomb_is_stopped_early():
