@@ -200,7 +200,8 @@ class ChunkChoice(_AnyChoice):
     @property
     def delta(self) -> MessageDelta:
         """The added part; the whole message if the server sends one instead."""
-        return MessageDelta(delta_in(self.raw))
+        found = self.raw.get("delta")  # without more calls for the usual one: an answer has many
+        return MessageDelta(found if type(found) is dict and found else delta_in(self.raw))
 
 
 class TokenDetails(dict[str, Json]):
@@ -390,7 +391,7 @@ def whole_number(value: Json) -> int | None:
 
 def text_in(content: Json) -> str | None:
     """Return a message's text, also from a list of parts; None if there is none."""
-    if content is None or isinstance(content, str):
+    if content is None or type(content) is str:
         return content
     return _joined(content, _text_of)
 
@@ -487,4 +488,6 @@ def _objects(raw: Mapping[str, Json], key: str, view: type[V]) -> list[V]:
     found = raw.get(key)
     if not isinstance(found, list):
         return []
+    if len(found) == 1 and type(found[0]) is dict:  # as in almost all
+        return [view(found[0])]
     return [view(item) for item in found if isinstance(item, dict)]
