@@ -4,7 +4,6 @@ Equal recipes give equal requests. A recipe needs no answer, so even a fresh clo
 current.
 """
 
-import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
@@ -105,6 +104,7 @@ class Recipes:
         self._origins = origins
         self._own: dict[str, dict[str, str]] = {}
         self._items_of: dict[str, str] = {}
+        self._last_asked: tuple[Settings, dict[str, str]] | None = None
         self._shared: dict[str, SharedRecipe] = {}
         """What the last instance of each step shares with the others of its loop."""
 
@@ -141,7 +141,7 @@ class Recipes:
     def _shared_by(self, instance: StepInstance) -> "SharedRecipe":
         step, settings = instance.step, instance.settings
         uses = self._plan.checked.uses[step]
-        asked = {} if settings is None else dict(self._settings_parts(settings))
+        asked = {} if settings is None else self._settings_parts(settings)
         is_fed = "source" in uses.names or is_fold(self._flow, step)
         return SharedRecipe(
             settings=settings,
@@ -292,8 +292,15 @@ class Recipes:
             for item in found
         }
 
-    def _settings_parts(self, settings: Settings) -> Iterator[tuple[str, str]]:
-        yield "model", _model_hash(settings.model, settings.provider)
+    def _settings_parts(self, settings: Settings) -> Mapping[str, str]:
+        """Return the parts for what is asked, and how; many steps have the same settings."""
+        last = self._last_asked
+        if last is None or last[0] is not settings:
+            last = self._last_asked = settings, dict(self._asked_parts(settings))
+        return last[1]
+
+    def _asked_parts(self, settings: Settings) -> Iterator[tuple[str, str]]:
+        yield "model", sha256_of_json([settings.model, settings.provider])
         server = self._server(settings)
         if server:
             yield recipe_parts.SERVER, sha256_of_json(server)
@@ -340,11 +347,6 @@ class Recipes:
             return sha256_of(self._reader.source(path, relative_to="//")[1].encode())
         except FileProblem:
             return sha256_of(_MISSING.encode())
-
-
-@functools.lru_cache(maxsize=64)  # the steps of a flow share a few
-def _model_hash(model: str | None, provider: str) -> str:
-    return sha256_of_json([model, provider])
 
 
 def _judge_parts(flow: Flow, step: str) -> dict[str, str]:

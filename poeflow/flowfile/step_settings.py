@@ -39,6 +39,10 @@ class Given(msgspec.Struct, frozen=True):
     path: KeyPath
 
 
+_NO_PARAMS: Final = Params()
+_UNWRITTEN: Final = (None,) * 6
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of one model step. Times are in seconds, None for the client's own.
 
@@ -102,6 +106,21 @@ def settings_of(flow: Flow, step: str, *, named: str | None) -> Settings:
         fallback=tuple(fallback),
         requests_per_minute=alias.requests_per_minute if alias else None,
         tokens_per_minute=alias.tokens_per_minute if alias else None,
+    )
+
+
+def has_settings(step: Step) -> bool:
+    """Whether a step says more about its requests than which model to ask.
+
+    All others with the same model have the same settings.
+    """
+    written = (step.provider, step.retry, step.timeout, step.fallback, step.stream, step.cache)
+    return (
+        written != _UNWRITTEN
+        or step.system is not msgspec.UNSET
+        or bool(step.extra_body)
+        or step.params != _NO_PARAMS
+        or step.output.media is not None
     )
 
 
@@ -307,9 +326,6 @@ def _kept(layers: Iterator[tuple[str, Given]]) -> dict[str, Given]:
     if any(given.value is None for given in found.values()):
         return {name: given for name, given in found.items() if given.value is not None}
     return found
-
-
-_NO_PARAMS: Final = Params()
 
 
 def written_params(params: Params) -> dict[str, Json]:

@@ -294,7 +294,7 @@ class _Builder:
 
     def _scalar(self, event: Any) -> Node:
         mark, style = event.start_mark, _STYLES[event.style or ""]
-        place = self._place(mark)
+        line, column = self._line_and_column(mark)
         data: Json = event.value
         if style == "plain" and event.tag is None:
             data = core_value(event.value)
@@ -305,8 +305,8 @@ class _Builder:
         return Node(
             data=data,
             style=style,
-            line=place.line,
-            column=place.column,
+            line=line,
+            column=column,
             start=mark.index,
             end=event.end_mark.index,
             keys=_NONE,
@@ -409,11 +409,13 @@ class _Builder:
         return Problem(self._place(event.start_mark), message, hint)
 
     def _place(self, mark: Any) -> Place:
+        return Place(self.path, *self._line_and_column(mark))
+
+    def _line_and_column(self, mark: Any) -> tuple[int, int]:
         """Return a mark's place; libyaml reports the end of a text on an extra line."""
         if mark.line > self._last_line:
-            column = len(self.text) - self.text.rfind("\n")
-            return Place(self.path, self._last_line + 1, column)
-        return Place(self.path, mark.line + 1, mark.column + 1)
+            return self._last_line + 1, len(self.text) - self.text.rfind("\n")
+        return mark.line + 1, mark.column + 1
 
 
 def _too_deep(yaml_error: Any, text: str, path: str) -> Document:

@@ -203,6 +203,7 @@ class Preparer:
         self._texts = texts
         self._flows = flow_claims(checked)
         self._settings: dict[tuple[str, str], step_settings.Settings] = {}
+        """By step and model; those of all steps that add nothing to their model have no step."""
         self._found: dict[KeyPath, tuple[Found, ...]] = {}
         self._targets: dict[KeyPath, str] = {}
         self._named = sorted(checked.named, key=str)
@@ -309,11 +310,15 @@ class Preparer:
         if model is None:
             raise AssertionError("check finds steps without a model")
         named = as_text(self._texts.value(model.path, model.value, values), "model")
-        known = self._settings.get((step, named))
+        is_alike = named == model.value and not step_settings.has_settings(
+            self._file.flow.steps[step]
+        )
+        owner = "" if is_alike else step
+        known = self._settings.get((owner, named))
         if known is None:
             self._check_alias(step, named, written=model.value)
             known = step_settings.settings_of(self._file.flow, step, named=named)
-            known = self._settings[step, named] = self._rendered(known, named, values)
+            known = self._settings[owner, named] = self._rendered(known, named, values)
         return known
 
     def _check_alias(self, step: str, named: str, *, written: Json) -> None:

@@ -9,6 +9,7 @@ from poeflow.flowfile.step_settings import (
     Given,
     Settings,
     fallback_settings,
+    has_settings,
     judge_settings,
     model_of,
     settings_of,
@@ -50,6 +51,49 @@ steps:
 @pytest.fixture
 def flow():
     return msgspec.convert(parse(FLOW, "f").root.data, Flow)
+
+
+OWN = [
+    "provider: other",
+    "retry: {attempts: 7}",
+    "timeout: 5",
+    "fallback: [Other-Bot]",
+    "stream: false",
+    "cache: true",
+    "system: Be long.",
+    "system: null",
+    "extra_body: {a: step}",
+    "params: {temperature: 0.3}",
+    "output: {media: out}",
+]
+
+
+@pytest.mark.parametrize("own", OWN)
+def test_a_step_with_settings_is_told_from_those_that_share_theirs(own):
+    shared = FLOW.replace("  stream: false\n", "")
+    text = shared + f"  like: {{prompt: other}}\n  mine:\n    prompt: hi\n    {own}\n"
+    flow = msgspec.convert(parse(text, "f").root.data, Flow)
+    found = {name: settings_of(flow, name, named="w") for name in ("plain", "like", "mine")}
+    assert {name: has_settings(flow.steps[name]) for name in found} == {
+        "plain": False,
+        "like": False,
+        "mine": True,
+    }
+    assert found["plain"] == found["like"]
+    assert found["plain"] != found["mine"]
+
+
+def test_all_that_settings_are_made_of_tells_a_step_from_others(flow):
+    read = set()
+
+    class Watched:
+        def __getattr__(self, name):
+            read.add(name)
+            return getattr(flow.steps["plain"], name)
+
+    watched = msgspec.structs.replace(flow, steps={"plain": Watched()})
+    settings_of(watched, "plain", named="w")
+    assert read == {one.partition(":")[0] for one in OWN}
 
 
 def test_alias_over_defaults(flow):
