@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Final, Self
@@ -21,26 +20,27 @@ from poeflow.operations.run_options import RunOptions
 from poeflow.problems import Level, Place, Problem, errors_only
 from poeflow.project.project import atomic_write
 from poeflow.records import InstanceStatus, step_of
-from poeflow.report.github import (
-    MAX_ANNOTATIONS,
+from poeflow.report.github import MAX_ANNOTATIONS, GitHubReport, of_problem, results_file
+from poeflow.report.github_commands import annotation
+from poeflow.report.job_summary import (
     Earlier,
-    GitHubReport,
-    of_problem,
+    Links,
+    pages_within,
     problems_summary,
-    results_file,
     status_summary,
 )
-from poeflow.report.github_commands import annotation
 from poeflow.report.junit import Suite, document
 from poeflow.report.plan import steps_of
 from poeflow.store.git import Git
 
 SUMMARY_VARIABLE: Final = "GITHUB_STEP_SUMMARY"
 RESULTS_VARIABLE: Final = "GITHUB_OUTPUT"
+COMMIT_VARIABLES: Final = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_SHA")
+"""Where GitHub says at which address the files of the job's commit are."""
 ROOT_VARIABLES: Final = ("GITHUB_WORKSPACE", "CI_PROJECT_DIR")
 """Where GitHub and GitLab say in which folder the repository is."""
 MAX_SUMMARY: Final = 900_000
-"""Bytes of all summaries of a command: GitHub accepts 1 MiB from a step of a job."""
+"""Bytes of the summary of a step of a job, of all its commands: GitHub loses one over 1 MiB."""
 
 
 class CiReports:
@@ -59,6 +59,7 @@ class CiReports:
         self._root = next((environ[name] for name in ROOT_VARIABLES if environ.get(name)), "")
         self._summary = environ.get(SUMMARY_VARIABLE, "")
         self._results = environ.get(RESULTS_VARIABLE, "")
+        self._commit = [environ.get(name, "") for name in COMMIT_VARIABLES]
         self._suites: dict[str, Suite] = {}
         self._pages: list[Callable[[], str]] = []
 
@@ -70,7 +71,8 @@ class CiReports:
         if self._junit is not None:
             atomic_write(self._junit, _without_keys(document(self._suites.values())))
         if self._pages and self._summary:
-            _append(self._summary, _bounded([page() for page in self._pages]))
+            room = MAX_SUMMARY - _size_of(self._summary)
+            _append(self._summary, pages_within([page() for page in self._pages], room))
 
     def listeners(self, checkup: Checkup, options: RunOptions) -> tuple[Listener, ...]:
         """Return further listeners for the run of a flow."""
@@ -82,6 +84,7 @@ class CiReports:
                 sys.stderr,
                 lambda step: self._below_root(place_of_step(checkup, step)),
                 _earlier(checkup, options),
+                self._links(checkup),
             )
             self._pages.append(page.job_summary)
             found.append(page)
@@ -93,8 +96,7 @@ class CiReports:
         if is_all and not errors:
             self._suite(checkup).add_success()
         if self._is_for_github and (is_all or errors):
-            page = partial(problems_summary, checkup.shown, checkup.problems)
-            self._pages.append(page)
+            self._pages.append(lambda: problems_summary(checkup.shown, checkup.problems))
         for problem in checkup.problems:
             if problem.level == "error":
                 self._suite(checkup).add_problem(problem)
@@ -121,7 +123,15 @@ class CiReports:
         if faults or not statuses:
             suite.add_fault("; ".join(faults)) if faults else suite.add_success()
         if self._is_for_github:
-            page = partial(status_summary, checkup.shown, steps_of(statuses), faults, note=note)
+            links = self._links(checkup)
+
+            def page() -> str:
+                steps = steps_of(statuses)
+                return status_summary(checkup.shown, steps, faults, note=note, link=link)
+
+            def link(step: str) -> str:
+                return links.to_place(step, self._below_root(place_of_step(checkup, step)))
+
             self._pages.append(page)
             whole = self._from_root(Place(checkup.shown))
             found = [annotation(level, fault, title="poeflow", place=whole) for fault in faults]
@@ -152,6 +162,11 @@ class CiReports:
             title = f"{first.id} and {len(others):,} more" if others else first.id
             message = "; ".join((first.state, *first.reasons))
             yield annotation(level, message, title=title, place=place)
+
+    def _links(self, checkup: Checkup) -> Links:
+        """Return where the files of the commit are shown; nowhere if GitHub does not say so."""
+        folder = self._from_root(Place(str(checkup.project.root))).path
+        return Links.to_commit(*self._commit, folder="" if folder == "." else folder)
 
     def _suite(self, checkup: Checkup) -> Suite:
         name = checkup.shown
@@ -199,17 +214,12 @@ def _earlier(checkup: Checkup, options: RunOptions) -> Earlier:
     return Earlier(outputs=last_outputs(checkup, options), project=checkup.project, git=git)
 
 
-def _bounded(pages: Sequence[str]) -> str:
-    """Return the pages that fit into a summary, and how many do not."""
-    shown: list[str] = []
-    room = MAX_SUMMARY
-    for page in pages:
-        room -= len(page.encode("utf-8", "replace")) + 1
-        if room < 0:
-            break
-        shown.append(page)
-    left = len(pages) - len(shown)
-    return "\n".join([*shown, f"and {left:,} more"] if left else shown)
+def _size_of(path: str) -> int:
+    """Return how much of a file there is: other commands of the step wrote to it, too."""
+    try:
+        return Path(path).stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _append(path: str, text: str, *, end: str = "\n") -> None:

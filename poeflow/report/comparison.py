@@ -11,7 +11,7 @@ import msgspec
 
 from poeflow.redact import visible
 from poeflow.report.difference import rewritten
-from poeflow.report.github import code_block, escaped
+from poeflow.report.job_summary import code_block, escaped
 from poeflow.report.terminal.text import UNICODE, Line, Marks, paired, unstyled
 from poeflow.store.revisions.comparisons import (
     Cause,

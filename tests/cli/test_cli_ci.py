@@ -436,6 +436,43 @@ def test_a_summary_shows_what_changed_in_outputs_and_committed_files(scripted):
         shutil.rmtree(scripted.folder / ".poeflow")
 
 
+def test_a_summary_leads_to_steps_and_committed_files(scripted):
+    scripted.write("project/poeflow.toml", "")
+    steps = "  a: {model: GPT-5.2, prompt: quiet, output: {save: out.md}}\n"
+    steps += '  more: {render: "x", output: {save: x y.md}}\n'
+    scripted.write("project/a.yaml", f"poeflow: 1\nsteps:\n{steps}")
+    scripted.write("project/x y.md", "old\n")
+    git(scripted, "init", "-q")
+    git(scripted, "add", ".")
+    git(scripted, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a")
+    scripted.environ |= {
+        "GITHUB_STEP_SUMMARY": str(scripted.folder / "s.md"),
+        "GITHUB_WORKSPACE": str(scripted.folder),
+        "GITHUB_SERVER_URL": "https://github.test",
+        "GITHUB_REPOSITORY": "o/r",
+        "GITHUB_SHA": "abc",
+    }
+    command = ("run", "project/a.yaml", "--output", "github", "--force")
+    assert scripted.run(*command).returncode == 0
+    told = (scripted.folder / "s.md").read_text()
+    files = "https://github.test/o/r/blob/abc/project"
+    assert f"| ✓ | [a]({files}/a.yaml#L3) | " in told
+    listed = told.partition("\n**Files**\n\n")[2].partition("\n\n")[0].splitlines()
+    assert sorted(listed) == [f"- [x y&#46;md]({files}/x%20y.md)", "- out&#46;md, new"]
+    (scripted.folder / "s.md").write_text("")
+    assert scripted.run(*command[:2], "--locked", *command[2:4]).returncode == 0
+    assert f"| ✓ | [a]({files}/a.yaml#L3) | fresh |" in (scripted.folder / "s.md").read_text()
+
+
+def test_all_summaries_of_a_step_together_fit(scripted):
+    scripted.write("a.yaml", LOUD.replace("loud", "quiet"))
+    before = "x" * 899_950
+    summary = scripted.write("s.md", before)
+    scripted.environ["GITHUB_STEP_SUMMARY"] = str(summary)
+    assert scripted.run("run", "a.yaml", "--output", "github").returncode == 0
+    assert summary.read_text() == f"{before}and 1 more\n"
+
+
 def git(desk, *words: str) -> None:
     subprocess.run(["git", *words], cwd=desk.folder, check=True, timeout=30)
 
@@ -524,7 +561,8 @@ def test_scores_and_verdicts_are_in_all_that_ci_reads(desk):
         "sure": ["score 1.00", 'passed: contains: expected to contain "good"'],
     }
     rows = (desk.folder / "s.md").read_text().splitlines()
-    assert [row.count("mean score 0&#46;62, ") for row in rows if "| row |" in row] == [1]
+    assert [row.count("mean score 0&#46;62, ") for row in rows if "| row |" in row] == [1, 0]
+    assert "| row |  | 1 of 2 (50 %) | 0.62 | " in "\n".join(rows)
     assert [row.count("score") for row in rows if "| sure |" in row] == [0]
     told = {line.partition(":")[0]: line for line in log.stderr.splitlines()}
     assert told["row[bad]"].endswith(" tokens, score 0.25")

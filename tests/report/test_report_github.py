@@ -11,12 +11,12 @@ from poeflow import events
 from poeflow.digest import Json
 from poeflow.problems import Place, Problem
 from poeflow.records import InstanceStatus, step_of
-from poeflow.report.github import (
+from poeflow.report.github import GitHubReport, of_problem
+from poeflow.report.job_summary import (
     Earlier,
-    GitHubReport,
     code_block,
     escaped,
-    of_problem,
+    pages_within,
     problems_summary,
     status_summary,
 )
@@ -44,7 +44,7 @@ def test_what_went_wrong_is_annotated_where_it_is_written():
 
 def test_no_more_is_annotated_than_is_shown():
     failed = [
-        events.StepFailed(at=1, step=f"a[{n}]", message="no", error_class="failed", seconds=1)
+        events.StepFailed(at=1, step=f"a[{n}]", message=f"no {n}", error_class="failed", seconds=1)
         for n in range(30)
     ]
     log, summary = told(*failed)
@@ -76,6 +76,73 @@ def test_a_failed_run_lists_its_failures():
         "\n**Failures**\n\n- each&#91;x&#93;: no &#93;&#93;&#62;\n- each&#91;y&#93;: 429\n"
         in summary
     )
+
+
+def failed(step: str, message: str) -> events.StepFailed:
+    return events.StepFailed(at=1, step=step, message=message, error_class="failed", seconds=1)
+
+
+def test_failures_of_one_cause_are_one_the_largest_first():
+    alone = failed("b", "no")
+    alike = [failed(f"a[{n}]", f"expected a pun, found <{n}>") for n in range(12)]
+    same = [failed(f"c[{n}]", "429") for n in range(2)]
+    log, summary = told(alone, *alike, *same)
+    names = ", ".join(f"a&#91;{n}&#93;" for n in range(10))
+    assert summary.endswith(
+        "\n**Failures**\n\n"
+        "- **12**, the first&#58; expected a pun, found &#60;0&#62;\n"
+        f"  <br>{names} and 2 more\n"
+        "- **2**, 429\n  <br>c&#91;0&#93;, c&#91;1&#93;\n"
+        "- b: no\n"
+    )
+    assert [line.partition("title=")[2] for line in log.splitlines()] == [
+        "b::no",
+        "a[0]::expected a pun, found <0>",
+        "c[0]::429",
+    ]
+
+
+def test_the_summary_says_which_models_were_asked_and_what_passed():
+    happened: list[events.Event] = []
+    for key, score in (("model=A,tone=dry", 1.0), ("model=A,tone=odd", 0.5), ("model=B", 0.0)):
+        step = f"ask[{key}]"
+        asked = events.RequestSent(at=1, step=step, model=key[6])
+        judged = events.RequestSent(at=1, step=step, model="J", purpose="judge")
+        verdict = events.Verdict(kind="judge", passed=score > 0.7, level="score", message="")
+        ended = events.StepFinished(
+            at=2, step=step, source="asked", simulated=False, seconds=1, prompt_tokens=1_000,
+            completion_tokens=500, cost_usd=0.25, score=score, verdicts=(verdict,),
+        )  # fmt: skip
+        happened += [asked, judged, ended]
+    _, summary = told(*happened, finished())
+    assert "\nasked A twice, J 3 times (judge), B once\n" in summary
+    assert (
+        "\n| step | | passed | score | tokens | cost |\n|---|---|---:|---:|---:|---:|\n"
+        "| ask |  | 1 of 3 (33 %) | 0.50 | 4,500 | 0.7500 USD |\n"
+        "|  | model A | 1 of 2 (50 %) | 0.75 | 3,000 | 0.5000 USD |\n"
+        "|  | model B | 0 of 1 (0 %) | 0.00 | 1,500 | 0.2500 USD |\n"
+        "|  | tone dry | 1 of 1 (100 %) | 1.00 | 1,500 | 0.2500 USD |\n"
+        "|  | tone odd | 0 of 1 (0 %) | 0.50 | 1,500 | 0.2500 USD |\n"
+    ) in summary
+
+
+def test_a_page_is_cut_between_its_parts():
+    steps = tuple(f"s{n}" for n in range(200))
+    started = events.RunStarted(at=0, flow="many", steps=steps, simulated=False)
+    _, summary = told(started, *(failed(step, "<" * 900) for step in steps))
+    assert len(summary.encode()) <= 290_000 + 60
+    *_, row, _, last = summary.splitlines()
+    assert row.endswith("&#60; |")
+    assert last == "The rest is not shown here, as the summary is long."
+
+
+def test_pages_for_which_there_is_no_room_are_named():
+    pages = [f"### {name}\n\n{'x' * 500}\n" for name in "abc"]
+    assert pages_within(pages, 2_000) == "\n".join(pages)
+    left = "not shown here, as the summary is long"
+    assert pages_within(pages, 1_100) == f"{pages[0]}\n### b\n\n{left}\n\n### c\n\n{left}\n"
+    assert pages_within(pages, 240) == f"### a\n\n{left}\n\n### b\n\n{left}\n\nand 1 more"
+    assert pages_within(pages, -10) == "and 3 more"
 
 
 def test_a_long_output_is_cut():
@@ -120,7 +187,7 @@ def test_a_summary_has_a_bounded_length():
     outputs: dict[str, Json] = {f"o{n}": "é" * 15_000 for n in range(20)}
     failed = [
         events.StepFailed(
-            at=1, step=f"a[{n}]", message="x" * 5_000, error_class="failed", seconds=1
+            at=1, step=f"a[{n}]", message=f"{n}" + "x" * 5_000, error_class="failed", seconds=1
         )
         for n in range(100)
     ]
