@@ -12,7 +12,7 @@ from poeflow.digest import Json, encode_json
 from poeflow.records import InstanceState, InstanceStatus, Measure, step_of
 from poeflow.redact import visible
 from poeflow.report.terminal.notes import Note, by_cause, without_finding
-from poeflow.report.terminal.text import Line, Marks, aligned, cells, cropped, padded, wrapped
+from poeflow.report.terminal.text import Line, Marks, aligned, cells, cropped, fitted, wrapped
 
 _ORDER: Final = (
     *("new", "stale", "missing", "edited", "needed", "unknown", "fresh", "skipped", "orphaned"),
@@ -198,13 +198,14 @@ def _asked(status: InstanceStatus) -> str:
 def _rows(entries: Sequence[TableRow], marks: Marks, width: int) -> Iterator[Line]:
     names = [marks.shown(entry.name) for entry in entries]
     longest = max((cells(((name, ""),)) for name in names), default=0)
-    column = min(longest, max(width // 3, 12))
+    texts = max((cells(((marks.shown(entry.text), ""),)) for entry in entries), default=0)
+    column = min(longest, max(width // 3, width - texts - 4, 12))
     for entry, name in zip(entries, names, strict=True):
         mark, style = marks.of(entry.state)
         dim = "dim" if style == "dim" else ""
         head: Line = (
             (f"{mark} ", style),
-            (f"{padded(name, column)}  ", dim),
+            (f"{fitted(name, column, marks.more)}  ", dim),
             (marks.shown(entry.text), style),
         )
         why = marks.shown(entry.why)

@@ -60,6 +60,13 @@ def test_reasons_are_wrapped_below_where_there_is_no_room():
     ]
 
 
+def test_names_are_whole_where_there_is_room_and_else_keep_their_end():
+    row = "row[product=SKU-0001,language=German]"
+    statuses = [InstanceStatus(id=row, state="new", reasons=NEW, calls=1, model="GPT-5.2")]
+    assert sheet(statuses)[0] == f"+ {row}  new     GPT-5.2"
+    assert sheet(statuses, width=45)[0] == "+ row[product=S…uage=German]  new     GPT-5.2"
+
+
 def test_steps_are_marked_by_what_is_most_serious():
     lines = [unstyled(line) for line in status_table({"a.yaml": STATUSES}, marks=UNICODE, width=79)]
     assert lines == [
