@@ -1,6 +1,7 @@
 """The result of an instance, and what templates see of it; how an instance, and a run, ended."""
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Final, Literal
 
 import msgspec
@@ -20,6 +21,8 @@ from poeflow.records import InstanceStatus
 from poeflow.store.lock.entries import Accepted, LockEntry
 
 Status = Literal["ok", "failed", "skipped"]
+MAX_SHOWN: Final = 200
+"""How many characters of an error the short form of an outcome shows."""
 
 
 class StepResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -380,4 +383,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         """Leave out the texts: `asyncio.run` makes this of what it returns."""
-        return f"Outcome(exit_code={self.exit_code}, results={len(self.results)})"
+        found = f"exit_code={self.exit_code}, results={len(self.results)}"
+        for step, error in islice(self.failures.items(), 1):
+            found += f", failures={len(self.failures)}, the first: {step}: {str(error)[:MAX_SHOWN]}"
+        return f"Outcome({found})"

@@ -66,6 +66,8 @@ def test_a_failure_skips_dependants_and_starts_nothing_new(bench, tmp_path):
         outcome = bench.run(DIAMOND, concurrency=1)
     assert outcome.exit_code == 1
     assert isinstance(outcome.failures["left"], BadRequestError)
+    told = f", failures=1, the first: left: {outcome.failures['left']})"
+    assert repr(outcome) == f"Outcome(exit_code=1, results={len(outcome.results)}{told}"
     stopped = "the run stopped when left failed"
     assert outcome.skipped == {"right": stopped, "bottom": "left failed"}
     assert outcome.outputs == {}
