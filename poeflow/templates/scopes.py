@@ -60,6 +60,10 @@ MEANT_ELSEWHERE: Final = {
         "only prompts, params, with: and expect: of a step with repeat: have it",
     ),
     "carry": "only a step with for_each: {carry: ...} has it, and carry: itself sees previous",
+    **dict.fromkeys(
+        ("now", "today", "datetime"),
+        "templates know no time: add an input with the date",
+    ),
     "verdicts": "only until: of repeat: has them; elsewhere write previous.verdicts",
 }
 """Names with a meaning in other languages or at other places of a flow."""

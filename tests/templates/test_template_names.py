@@ -50,6 +50,10 @@ RAW = "to show braces as they are, write {% raw %} ... {% endraw %}"
             "{{ upper(inputs.topic) }}",
             '1:4: unknown function "upper"; it is a filter: write value | upper',
         ),
+        (
+            "{{ now() }}",
+            '1:4: unknown function "now"; templates know no time: add an input with the date',
+        ),
         ("{{ always() }}", '1:4: unknown function "always"; test steps.ID.status'),
         (
             "{{ inputs.rows[0].items() }}",
