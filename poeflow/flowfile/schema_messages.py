@@ -264,6 +264,7 @@ _ROLES_ELSEWHERE: Final = {
 }
 _STEP_NAMED: Final = lazy_pattern(r"(?:\{\{-?\s*)?steps\.([a-z_][a-z0-9_]*)\b.*|([a-z_][a-z0-9_]*)")
 """A step in an expression, or its id alone."""
+_AXIS_KEY: Final = 'an axis is its values: read("rows.csv") | fromcsv | map(attribute="id") | list'
 _TOOL_LIST: Final = "write a list of functions: [{name: get_weather}], or {file: PATH}"
 _FUNCTION: Final = lazy_pattern(r"(?:(?!steps\.|inputs\.)([A-Za-z_][\w.]*)[:.])?([A-Za-z]\w*)")
 
@@ -323,6 +324,8 @@ def _key_hint(error: "ValidationError", path: KeyPath) -> str:
         return _AXES_HINT.format(key)
     if path[-2:-1] == ("tools",) and "file" not in instance:
         return _TOOL_LIST
+    if path[-3:-2] == (AXES,) and key == "key":
+        return _AXIS_KEY
     return hint_for_unknown_key(key, schema.get("properties", ()))
 
 
