@@ -124,8 +124,11 @@ def test_what_goes_on_until_it_is_stopped_starts(checkout, block):
 
 @pytest.mark.parametrize("block", PYTHON)
 def test_python_blocks_run(checkout, block):
-    done = ran(checkout, sys.executable, "-W", "error", "-c", block)
-    assert done.returncode == 0, done.stderr
+    (checkout[0] / "test_block.py").write_text(block)
+    pytest_ = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_block.py")
+    command = pytest_ if "def test_" in block else ("-W", "error", "-c", block)
+    done = ran(checkout, sys.executable, *command)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("block", FLOWS)
