@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from poeflow.flowfile.project_settings import read_project_settings
 from poeflow.project.project import Project
@@ -211,6 +212,7 @@ def test_every_flow_in_flows_is_sound_and_runs_offline(checkout):
         "quickstart.yaml",
         "refine.yaml",
         "release-notes.yaml",
+        "report.yaml",
         "structured.yaml",
         "thread.yaml",
         "tools.yaml",
@@ -225,3 +227,9 @@ def test_every_flow_in_flows_is_sound_and_runs_offline(checkout):
     assert "plan_a_walk: ran get_weather" in done.stderr, "its tool is called offline"
     told = [line for line in done.stderr.splitlines() if "warning" in line]
     assert all(line.startswith("slogan#") for line in told), "only the judge of an example warns"
+    page = folder / ".poeflow/offline/flows/out/report/report.md"
+    _, front, body = page.read_text().split("---\n", 2)
+    facts = yaml.safe_load(front)
+    assert facts["title"] == "The river: an overview"
+    assert (page.parent / facts["cover"]).is_file(), "the picture is where its page says"
+    assert f"![Cover]({facts['cover']})" in body
