@@ -7,8 +7,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final, Self
 
-import msgspec
-
 from poeflow.cli.private_files_options import without_keys
 from poeflow.digest import Json
 from poeflow.errors import UsageError
@@ -149,7 +147,8 @@ class CiReports:
 
     def from_root(self, problem: Problem) -> Problem:
         """Return a problem with its path as CI systems expect it: relative to the repository."""
-        return msgspec.structs.replace(problem, place=self._from_root(problem.place))
+        place = self._from_root(problem.place)
+        return Problem(place, problem.message, problem.hint, problem.level)
 
     def _annotations(
         self, statuses: Sequence[InstanceStatus], places: "_Places", level: Level, whole: Place
