@@ -65,17 +65,17 @@ def show_sheet(sheet: Callable[[Marks, int], Iterable[Line]], lines: Iterable[st
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         paint(sheet(marks, width_of(sys.stdout)), sys.stdout)
     else:
-        for block in _blocks(map(marks.shown, _without_keys(lines))):
-            click.echo("\n".join(map(inert, block)))
+        for block in map(marks.each_shown, _without_keys(lines)):
+            click.echo(inert("\n".join(block)))
     sys.stdout.flush()
 
 
-def _without_keys(lines: Iterable[str]) -> Iterator[str]:
-    """Yield lines with the known keys in them masked; most blocks of lines hold none."""
+def _without_keys(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Yield blocks of lines with the known keys in them masked; most blocks hold none."""
     safe = without_keys()
     for block in _blocks(lines):
         text = "\n".join(block)
-        yield from block if safe(text) == text else map(safe, block)
+        yield block if safe(text) == text else [*map(safe, block)]
 
 
 def _blocks(lines: Iterable[str]) -> Iterator[list[str]]:

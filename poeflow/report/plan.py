@@ -11,8 +11,16 @@ from poeflow.costs import Estimate, Prices, Range, estimate
 from poeflow.digest import Json, encode_json
 from poeflow.records import InstanceState, InstanceStatus, Measure, step_of
 from poeflow.redact import visible
-from poeflow.report.terminal.notes import Note, by_cause, without_finding
-from poeflow.report.terminal.text import Line, Marks, aligned, cells, cropped, fitted, wrapped
+from poeflow.report.terminal.notes import cause_of, without_finding
+from poeflow.report.terminal.text import (
+    Line,
+    Marks,
+    aligned_columns,
+    cells,
+    cropped,
+    fitted,
+    wrapped,
+)
 
 _ORDER: Final = (
     *("new", "stale", "missing", "edited", "needed", "unknown", "fresh", "skipped", "orphaned"),
@@ -55,18 +63,29 @@ class TableRow(msgspec.Struct, frozen=True):
     more: int = 0
 
 
-def plan_lines(statuses: Sequence[InstanceStatus], *, all_: bool) -> list[str]:
-    """Return a line for each instance that a run would touch, or for all of them."""
-    shown = [one for one in statuses if all_ or not one.is_current or one.calls]
-    rows = [(visible(one.id), f"{one.state:<7}", visible("; ".join(one.reasons))) for one in shown]
-    return aligned(rows, words=3)
+def plan_lines(statuses: Sequence[InstanceStatus], *, all_: bool) -> Iterator[str]:
+    """Yield a line for each instance that a run would touch, or for all of them."""
+    shown = _to_show(statuses, all_=all_)
+    names, whys = [one.id for one in shown], {one.reasons: "" for one in shown}
+    if not "".join(names).isprintable():
+        names = list(map(visible, names))
+    for reasons in whys:  # a table has many rows with the same
+        whys[reasons] = visible("; ".join(reasons))
+    states = {state: f"{state:<7}" for state in _ORDER}
+    columns = (names, [states[one.state] for one in shown], [whys[one.reasons] for one in shown])
+    return aligned_columns(columns, words=3)
+
+
+def _to_show(statuses: Sequence[InstanceStatus], *, all_: bool) -> Sequence[InstanceStatus]:
+    """Return the instances that a run would touch, or all of them."""
+    return statuses if all_ else [one for one in statuses if one.calls or not one.is_current]
 
 
 def plan_table(
     statuses: Sequence[InstanceStatus], *, all_: bool, marks: Marks, width: int
 ) -> Iterator[Line]:
     """Yield instances with their reasons: those a run would touch, or all of them."""
-    shown = [one for one in statuses if all_ or not one.is_current or one.calls]
+    shown = _to_show(statuses, all_=all_)
     entries: list[TableRow] = []
     for _, run in groupby(
         shown, key=lambda status: (step_of(status.id), _state_and_reasons(status))
@@ -83,7 +102,7 @@ def plan_table(
 
 def plan_summary(statuses: Sequence[InstanceStatus], prices: Prices) -> str:
     """Say how many instances have which state, and what a run would send and cost."""
-    counts = Counter(status.state for status in statuses)
+    counts = Counter([status.state for status in statuses])
     states = ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
     found = estimate(statuses, prices)
     if not found.calls.least and (counts["unknown"] or not found.calls.most):
@@ -146,7 +165,13 @@ def steps_of(statuses: Sequence[InstanceStatus]) -> dict[str, list[InstanceStatu
     """Return instances by their steps, in order."""
     steps: dict[str, list[InstanceStatus]] = {}
     for status in statuses:
-        steps.setdefault(step_of(status.id), []).append(status)
+        name, step = status.id, status.id.partition("[")[0]
+        is_file = status.state == "orphaned"
+        if is_file or step not in steps or name[-1:] != "]" or "/" in name or "#" in name:
+            step = step_of(name)
+        if step not in steps:
+            steps[step] = []
+        steps[step].append(status)
     return steps
 
 
@@ -155,7 +180,7 @@ def step_status(statuses: Sequence[InstanceStatus]) -> str:
 
     A reason of only some of them is counted: `2 stale: prompt changed (1); file changed (1)`.
     """
-    counts: Counter[InstanceState] = Counter(status.state for status in statuses)
+    counts: Counter[InstanceState] = Counter([status.state for status in statuses])
     is_alone = len(statuses) == 1
     states = ", ".join(
         state if is_alone else f"{count} {state}" for state, count in counts.most_common()
@@ -268,10 +293,14 @@ def _reasons(statuses: Sequence[InstanceStatus]) -> list[str]:
 
     Those that differ only in what was found are one.
     """
-    concerned = sum(bool(status.reasons) for status in statuses)
-    told = by_cause(Note(status.id, reason) for status in statuses for reason in status.reasons)
-    texts = [one.message if one.is_same else without_finding(one.message) for one in told]
-    return [
-        text if len(one.steps) == concerned else f"{text} ({len(one.steps):,})"
-        for one, text in zip(told, texts, strict=True)
-    ]
+    concerned = len([status for status in statuses if status.reasons])
+    counts = Counter([reason for status in statuses for reason in status.reasons])
+    causes: dict[str, list[str]] = {}
+    for reason in counts:
+        causes.setdefault(cause_of(reason), []).append(reason)
+    found = []
+    for first, *others in causes.values():
+        text = without_finding(first) if others else first
+        count = sum(counts[reason] for reason in (first, *others))
+        found.append(text if count == concerned else f"{text} ({count:,})")
+    return found

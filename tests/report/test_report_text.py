@@ -4,7 +4,14 @@ import io
 
 import pytest
 
-from poeflow.report.terminal.text import ASCII, UNICODE, aligned, fitted, marks_for
+from poeflow.report.terminal.text import (
+    ASCII,
+    UNICODE,
+    aligned,
+    aligned_columns,
+    fitted,
+    marks_for,
+)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +50,20 @@ def test_the_spinner_turns():
 def test_wide_characters_stay_in_their_columns():
     rows = [("日本", "1"), ("otter", "23")]
     assert aligned(rows, words=1) == ["日本    1", "otter  23"]
+
+
+@pytest.mark.parametrize("columns", [[], [(), ()], [("a", "bcd"), ("1", "23")], [("a", "é")]])
+def test_columns_are_aligned_as_rows_are(columns):
+    rows = list(zip(*columns, strict=True))
+    assert [*aligned_columns(columns, words=1)] == aligned(rows, words=1)
+
+
+@pytest.mark.parametrize("marks", [UNICODE, ASCII])
+@pytest.mark.parametrize(
+    "texts", [[], ["a", ""], ["a", "é"], ["a", "\x1b[0m"], ["a\nb"], ["\ud83e", "\udda6"]]
+)
+def test_many_texts_are_shown_as_each_is(marks, texts):
+    assert marks.each_shown(texts) == [marks.shown(text) for text in texts]
 
 
 @pytest.mark.parametrize(

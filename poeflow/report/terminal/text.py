@@ -19,6 +19,7 @@ _WORD: Final = lazy_pattern(r" *[^ ]+| +\Z")
 Work = Literal["waiting", "running", "done", "tolerated", "failed", "skipped", "stopped", "current"]
 _PAIRS: Final = lazy_pattern("[\ud800-\udbff][\udc00-\udfff]")
 _GAP: Final = "  "
+_UTF8: Final = ("utf-8", "utf8")
 
 
 def cells(line: Line) -> int:
@@ -108,14 +109,17 @@ def wrapped(text: str, width: int) -> Iterator[str]:
 
 def aligned(rows: Sequence[tuple[str, ...]], *, words: int) -> list[str]:
     """Return the rows as lines of cells; the first `words` columns are left-aligned."""
-    columns = list(zip(*rows, strict=True))
+    return list(aligned_columns(list(zip(*rows, strict=True)), words=words))
+
+
+def aligned_columns(columns: Sequence[Sequence[str]], *, words: int) -> Iterator[str]:
+    """Do the same for the columns of a table; each line is made when it is asked for."""
     if all(_is_plain("".join(column)) for column in columns):
-        longest = [max(map(len, column)) for column in columns]
+        longest = [max(map(len, column), default=0) for column in columns]
         forms = (f"{{:{'<' if at < words else '>'}{width}}}" for at, width in enumerate(longest))
-        form = _GAP.join(forms)
-        return [form.format(*row).rstrip() for row in rows]
+        return map(str.rstrip, map(_GAP.join(forms).format, *columns)) if columns else iter(())
     widths = [max(map(_cells, column)) for column in columns]
-    return [_line(row, widths, words) for row in rows]
+    return (_line(row, widths, words) for row in zip(*columns, strict=True))
 
 
 class Marks(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,9 +149,15 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True):
         safe = (
             visible(paired(text), with_joiners=with_joiners).replace("\n", " ").replace("\t", " ")
         )
-        if self.encoding in ("utf-8", "utf8") or safe.isascii():
+        if self.encoding in _UTF8 or safe.isascii():
             return safe
         return safe.encode(self.encoding, "backslashreplace").decode(self.encoding)
+
+    def each_shown(self, texts: list[str]) -> list[str]:
+        """Return what `shown` returns for each of many texts: most have nothing to replace."""
+        whole = "".join(texts)
+        is_plain = whole.isprintable() and (whole.isascii() or self.encoding in _UTF8)
+        return texts if is_plain else [self.shown(text) for text in texts]
 
 
 UNICODE: Final = Marks(
