@@ -1,6 +1,6 @@
 """Steps that run many times: which do, the names they define, their keys, their number."""
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
 from itertools import product
 from typing import Final
@@ -10,7 +10,6 @@ import msgspec
 from poeflow.digest import Json, canonical, key_text, sha256_of
 from poeflow.flowfile.model import Flow, Loop, Samples, Step
 from poeflow.lazy_pattern import lazy_pattern
-from poeflow.project.lazy_items import file_of
 
 _CHAIN: Final = lazy_pattern(r"\s*(?:\{\{\s*)?steps\.([a-z_][a-z0-9_]*)\s*(?:\}\})?\s*")
 _SAMPLE: Final = lazy_pattern(r"\{\{[^}]*\bsample\b")
@@ -154,17 +153,22 @@ def sampled(keys: Sequence[str], count: int, *, seed: int) -> list[int]:
     return sorted(nsmallest(count, range(len(keys)), key=hashes.__getitem__))
 
 
-def loop_value(items: Sequence[Json], at: int, length: int) -> dict[str, Json]:
+FileFinder = Callable[[int], str]
+"""What finds the project path of the table with the item at a position."""
+
+
+def loop_value(at: int, length: int, find_file: FileFinder | None = None) -> dict[str, Json]:
     """Return the value of `loop` in templates for the item at a position of so many."""
-    file = file_of(items, at)
-    return {
+    value: dict[str, Json] = {
         "index": at + 1,
         "index0": at,
         "first": at == 0,
         "last": at == length - 1,
         "length": length,
-        **({} if file is None else {"file": file}),
     }
+    if find_file is not None:
+        value["file"] = find_file(at)
+    return value
 
 
 class TooManyFitsError(ValueError):

@@ -14,7 +14,8 @@ import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import accumulate, islice
+from operator import methodcaller
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeVar
 
@@ -191,17 +192,21 @@ def _simple_starts(data: bytes, start: int, delimiter: str, *, width: int) -> Se
     None if cells may be in quotes, or a line has another number of them, or there is too much of
     anything: then the rows are read one by one, to find what is wrong.
     """
-    if b'"' in data:
+    if b'"' in data or data.find(b"\n\n", max(start - 1, 0)) >= 0:
         return None
-    starts, separator, file = array("I"), delimiter.encode(), io.BytesIO(data)
-    file.seek(start)
-    for line in file:
-        if line.count(separator) != width - 1 or line == b"\n":
-            return None
-        starts.append(start)
-        start += len(line)
+    counts = set(map(methodcaller("count", delimiter.encode()), _lines_from(data, start)))
+    if not counts <= {width - 1}:
+        return None
+    starts = array("I", accumulate(map(len, _lines_from(data, start)), initial=start))
+    starts.pop()  # the end
     is_small = len(starts) <= MAX_TABLE_ROWS and len(starts) * width <= MAX_CELLS
     return starts if is_small else None
+
+
+def _lines_from(data: bytes, start: int) -> io.BytesIO:
+    file = io.BytesIO(data)
+    file.seek(start)
+    return file
 
 
 def joined(

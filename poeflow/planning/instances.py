@@ -29,7 +29,13 @@ from poeflow.flowfile.tables import joined, read_table
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.project.attachment_files import Found
 from poeflow.project.globs import is_pattern, path_key
-from poeflow.project.lazy_items import GroupedItems, PackedTexts, PickedItems, Table
+from poeflow.project.lazy_items import (
+    GroupedItems,
+    PackedTexts,
+    PickedItems,
+    Table,
+    file_finder,
+)
 from poeflow.project.project import Project
 from poeflow.templates.render import TemplateError, Values
 from poeflow.templates.sites import Texts, as_text
@@ -70,7 +76,8 @@ class StepInstance(msgspec.Struct, frozen=True, kw_only=True):
 
     def values(self, others: Values) -> Values:
         """Return the names and values that its templates can use: its own, and others."""
-        return {**others, **self.own_names}
+        own = self.names
+        return {**others, **(own.loaded() if isinstance(own, _Names) else own)}
 
     @property
     def own_names(self) -> Mapping[str, Json]:
@@ -120,7 +127,7 @@ class StepInstances(Sequence[StepInstance]):
         key = self.keys[index]
         at = index if index >= 0 else index + len(self)
         names = _Names(self._names, at)
-        ready = self._own.get(at, self._shared)
+        ready = self._own.get(at, self._shared) if self._own else self._shared
         if ready is None:
             return StepInstance(step=self.step, key=key, names=names)
         return StepInstance(
@@ -264,11 +271,13 @@ class FanOut:
             self._check_differ(step, keys)
             chosen = sampled(keys, sample, seed=loop.seed)
             items, keys = PickedItems(items, chosen), [keys[at] for at in chosen]
-        characters, are_rows, count = sum(map(len, keys)), loop.file is not None, len(keys)
+        are_rows, count = loop.file is not None, len(keys)
+        characters = keys.characters if isinstance(keys, PackedTexts) else sum(map(len, keys))
         self._count(found.path, step, count, characters=characters, are_rows=are_rows)
+        find_file = file_finder(items)
 
         def names(at: int) -> dict[str, Json]:
-            return {"item": items[at], "loop": loop_value(items, at, count), "key": keys[at]}
+            return {"item": items[at], "loop": loop_value(at, count, find_file), "key": keys[at]}
 
         return StepInstances(step, keys, names)
 
@@ -309,8 +318,9 @@ class FanOut:
 
     def _of_each(self, path: KeyPath, items: Sequence[Json], values: Values) -> Iterator[Json]:
         """Yield the value of the expression at `path` for each of the items."""
+        count, find_file = len(items), file_finder(items)
         for index, item in enumerate(items):
-            names: dict[str, Json] = {"item": item, "loop": loop_value(items, index, len(items))}
+            names: dict[str, Json] = {"item": item, "loop": loop_value(index, count, find_file)}
             yield self._texts.expression(path, {**values, **names})
 
     def _named(
@@ -326,7 +336,12 @@ class FanOut:
             self._check_scan(found)
         if loop.key is None:
             return items, PackedTexts(map(found.key, items))
-        return items, PackedTexts(self._keys(step, loop.key, items, values))
+        column = key_column(loop.key)
+        if isinstance(items, Table) and column is not None and column in (items.columns or ()):
+            keys = PackedTexts(items.column(column))
+            if keys.are_ascii:
+                return items, keys
+        return items, PackedTexts(self._keys(step, column, items, values))
 
     def _check_scan(self, found: "_Items") -> None:
         """Check that there are not too many items to look at each of them."""
@@ -336,22 +351,17 @@ class FanOut:
             raise TemplateError(place, message, hint=f"the limit is {MAX_SCAN:,}; split them")
 
     def _keys(
-        self, step: str, written: str, items: Sequence[Json], values: Values
+        self, step: str, column: str | None, items: Sequence[Json], values: Values
     ) -> Iterator[str]:
-        """Yield the keys of items by the expression `written`; a text in a column is one itself."""
+        """Yield the keys of items by the expression for them: a text in a `column` is one."""
         path: KeyPath = ("steps", step, "for_each", "key")
-        column = key_column(written)
-        if isinstance(items, Table) and column is not None and column in (items.columns or ()):
-            cells = list(items.column(column))
-            if all(map(str.isascii, cells)):
-                yield from cells
-                return
+        count, find_file = len(items), file_finder(items)
         for index, item in enumerate(items):
             cell = item.get(column) if isinstance(item, dict) and column is not None else None
             if isinstance(cell, str) and cell.isascii():
                 yield cell
                 continue
-            names: dict[str, Json] = {"item": item, "loop": loop_value(items, index, len(items))}
+            names: dict[str, Json] = {"item": item, "loop": loop_value(index, count, find_file)}
             yield key_text(self._texts.expression(path, {**values, **names}))
 
     def _of_matrix(self, step: str, matrix: Matrix, values: Values) -> StepInstances:
@@ -370,7 +380,7 @@ class FanOut:
 
         def names(at: int) -> dict[str, Json]:
             key, combination = combinations[at]
-            return {"matrix": combination, "key": key, "loop": loop_value((), at, len(keys))}
+            return {"matrix": combination, "key": key, "loop": loop_value(at, len(keys))}
 
         return StepInstances(step, keys, names)
 

@@ -124,6 +124,8 @@ def check_keys(name: str, keys: Sequence[str | None], selected: Collection[str])
     `name` is the full name of the step, `keys` are those of its instances: only None if it runs
     once.
     """
+    if not selected:
+        return
     known = {f"{name}[{key}]" for key in keys}
     for one in set(selected) - known:
         for part in wholes_of(one):

@@ -6,6 +6,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, chain, pairwise
+from operator import itemgetter
 from typing import Any, Final, overload
 
 from poeflow.digest import Json
@@ -23,15 +24,17 @@ class _LazyItems(Sequence[Json]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Json]: ...
     def __getitem__(self, index: int | slice) -> Json | Sequence[Json]:
-        found = range(len(self))[index]
-        return PickedItems(self, found) if isinstance(found, range) else self._item(found)
+        if isinstance(index, slice):
+            return PickedItems(self, range(len(self))[index])
+        return self._item(index if index >= 0 else range(len(self))[index])
 
     @abstractmethod
     def _item(self, at: int) -> Json:
-        """Read the item at a position from 0."""
+        """Read the item at a position from 0. Raises `IndexError` if there is none."""
 
-    def file_of(self, _at: int) -> str | None:
-        """Return the project path of the table with an item, if it is a row of one of several."""
+    @property
+    def find_file(self) -> Callable[[int], str] | None:
+        """What finds the project path of the table with an item, if they are of several."""
         return None
 
 
@@ -46,6 +49,15 @@ class PackedTexts(Sequence[str]):
     def __len__(self) -> int:
         return len(self._bounds) - 1
 
+    @property
+    def are_ascii(self) -> bool:
+        return self._text.isascii()
+
+    @property
+    def characters(self) -> int:
+        """How many characters all texts have together."""
+        return len(self._text)
+
     def __iter__(self) -> Iterator[str]:
         return (self._text[begin:end] for begin, end in pairwise(self._bounds))
 
@@ -54,9 +66,9 @@ class PackedTexts(Sequence[str]):
     @overload
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
-        at = range(len(self._bounds) - 1)[index]
-        if isinstance(at, range):
-            return [self[one] for one in at]
+        if isinstance(index, slice):
+            return [self[at] for at in range(len(self))[index]]
+        at = index if index >= 0 else range(len(self))[index]
         return self._text[self._bounds[at] : self._bounds[at + 1]]
 
 
@@ -73,8 +85,10 @@ class PickedItems(_LazyItems):
     def _item(self, at: int) -> Json:
         return self._items[self._positions[at]]
 
-    def file_of(self, at: int) -> str | None:
-        return file_of(self._items, self._positions[at])
+    @property
+    def find_file(self) -> Callable[[int], str] | None:
+        find, positions = file_finder(self._items), self._positions
+        return None if find is None else lambda at: find(positions[at])
 
 
 class GroupedItems(_LazyItems):
@@ -125,8 +139,7 @@ class Table(_LazyItems):
         """Return the cells of the column `name`, which is one of `columns`."""
         if self.columns is None:
             raise AssertionError("the rows have no columns in common")
-        at = self.columns.index(name)
-        return (cells[at] for cells in self._all())
+        return map(itemgetter(self.columns.index(name)), self._all())
 
     def _all(self) -> Iterator[Any]:
         first = self._starts[0] if self._starts else len(self._data)
@@ -142,9 +155,8 @@ class Table(_LazyItems):
         if not self._first <= at < end:
             self._ahead = self._rows(at, _AHEAD if at == end else 1)
             self._first = at
-        found = self._ahead[at - self._first]
-        row: Json = found if self.columns is None else self._named(found)
-        return row
+        found: Any = self._ahead[at - self._first]
+        return found if self.columns is None else dict(zip(self.columns, found, strict=True))
 
     def _rows(self, at: int, count: int) -> list[Any]:
         """Read so many rows from a position on, only one if they are large."""
@@ -176,10 +188,11 @@ class JoinedItems(_LazyItems):
         table = self.tables[number]
         return table[at - self._ends[number] + len(table)]
 
-    def file_of(self, at: int) -> str | None:
-        return self._paths[bisect_right(self._ends, at)]
+    @property
+    def find_file(self) -> Callable[[int], str] | None:
+        return lambda at: self._paths[bisect_right(self._ends, at)]
 
 
-def file_of(items: Sequence[Json], at: int) -> str | None:
-    """Return the project path of the table that an item is a row of, if there are several."""
-    return items.file_of(at) if isinstance(items, _LazyItems) else None
+def file_finder(items: Sequence[Json]) -> Callable[[int], str] | None:
+    """Return what finds the table that an item is a row of, by its path, if there are several."""
+    return items.find_file if isinstance(items, _LazyItems) else None
