@@ -425,6 +425,7 @@ def _finalizer(allowance: Allowance) -> Callable[..., str]:
 
     @pass_context
     def finalize(_context: Context, value: Any) -> str:
-        return allowance.budget.count_printed(to_text(value))
+        text = value if type(value) is str else to_text(value)
+        return allowance.budget.count_printed(text)
 
     return finalize

@@ -21,6 +21,9 @@ def way_to(node: nodes.Node) -> str:
 
     Empty if it is more than lookups of literal names and numbers.
     """
+    if type(node) is nodes.Getattr:  # as most are
+        owner = way_to(node.node)
+        return f"{owner}.{node.attr}" if owner else ""
     if isinstance(node, nodes.Name):
         return node.name
     owner = way_to(node.node) if isinstance(node, Lookup) else ""

@@ -90,23 +90,19 @@ class ProjectReader:
         self._globs: dict[str, tuple[list[str], str]] = {}
         self._paths = 0
         self._caches_patterns = True
-        self._reads = Reads()
+        self.reads = Reads()
+        """Where what is read is recorded."""
 
     def recording(self, reads: Reads) -> AbstractContextManager[None]:
         """Record in `reads` what is read inside the block. Blocks do not run concurrently."""
         return _Recording(self, reads)
-
-    def record_in(self, reads: Reads) -> Reads:
-        """Record in `reads` from now on; return where it was recorded until now."""
-        outer, self._reads = self._reads, reads
-        return outer
 
     def source(self, path: str, *, relative_to: str) -> tuple[str, str]:
         canonical = self._project.canonical(path, relative_to=relative_to)
         text = self._texts.get(canonical)
         if text is None:
             text = self._read(canonical)
-        self._reads.texts[canonical] = self._digests[canonical]
+        self.reads.texts[canonical] = self._digests[canonical]
         return canonical, text
 
     def _read(self, canonical: str) -> str:
@@ -131,11 +127,11 @@ class ProjectReader:
             if self._caches_patterns and self._paths + len(found) < MAX_PATHS:
                 self._paths += len(found) + 1
                 self._globs[canonical] = known
-        self._reads.globs[canonical] = known[1]
+        self.reads.globs[canonical] = known[1]
         return known[0]
 
     def note(self, canonical: str, data: bytes) -> None:
-        self._reads.contents[canonical] = sha256_of(data)
+        self.reads.contents[canonical] = sha256_of(data)
 
     def stop_caching_patterns(self) -> None:
         self._caches_patterns = False
@@ -155,10 +151,10 @@ class _Recording(AbstractContextManager[None]):
         self._outer = reads
 
     def __enter__(self) -> None:
-        self._outer = self._reader.record_in(self._reads)
+        self._outer, self._reader.reads = self._reader.reads, self._reads
 
     def __exit__(self, *_error: object) -> None:
-        self._reader.record_in(self._outer)
+        self._reader.reads = self._outer
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):

@@ -195,8 +195,8 @@ def _rendered(
     template = None
     try:
         template = environment.template(text, origin, mode)
-        rendered = encodable(template.render(dict(values)))
-        bounded(len(rendered) if rendered.isascii() else len(rendered.encode()))
+        rendered = template.render(values)
+        bounded(len(rendered) if rendered.isascii() else len(encodable(rendered).encode()))
     except _TEMPLATE_ERRORS as error:
         located = _located_error(environment, text, origin, template, error)
     else:

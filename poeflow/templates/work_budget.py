@@ -83,19 +83,22 @@ class Allowance:
 
     def next_budget(self, last: "WorkBudget | None" = None) -> "WorkBudget":
         """Return the budget of the next rendering, after `last` has ended."""
-        if last is not None and not self.is_unlimited:
-            self.left = max(self.left - max(last.spent - _FREE_WORK, 0), 0)
-        return WorkBudget(MAX_WORK if self.is_unlimited else min(MAX_WORK, self.left + _FREE_WORK))
+        if self.is_unlimited:
+            return WorkBudget()
+        if last is not None and last.spent > _FREE_WORK:  # most do less: they are begun very often
+            self.left = max(self.left - (last.spent - _FREE_WORK), 0)
+        return WorkBudget(min(MAX_WORK, self.left + _FREE_WORK))
 
 
 class WorkBudget:
     """Counts the work and memory of one rendering, and stops it at a limit."""
 
-    __slots__ = ("_limit", "_memory", "_printed", "_weights", "_work")
+    __slots__ = ("_limit", "_memory", "_printed", "_weights", "spent")
 
     def __init__(self, limit: int = MAX_WORK) -> None:
         self._limit = limit
-        self._work = 0
+        self.spent = 0
+        """The work done so far."""
         self._memory = 0
         self._printed = 0
         # Lists in templates never change, so weights stay valid; the stored value reserves its id.
@@ -106,14 +109,9 @@ class WorkBudget:
         self.work(count * _STEP_WORK)
 
     def work(self, amount: int) -> None:
-        self._work += amount
-        if self._work > self._limit:
+        self.spent += amount
+        if self.spent > self._limit:
             raise self._over()
-
-    @property
-    def spent(self) -> int:
-        """The work done so far."""
-        return self._work
 
     def walk(self, *values: object, times: int = 1) -> None:
         """Count visiting all items of `values` at all depths."""
@@ -126,8 +124,11 @@ class WorkBudget:
     def count_text(self, text: str) -> str:
         """Count the memory of a new text."""
         size = sys.getsizeof(text)
-        self.work(3 + size // _BYTES_PER_UNIT)
-        self.use_memory(size)
+        self.spent += 3 + size // _BYTES_PER_UNIT
+        self._memory += size
+        if self.spent > self._limit or self._memory > MAX_MEMORY:  # no calls: it is done very often
+            self.work(0)
+            self.use_memory(0)
         return text
 
     def count_printed(self, text: str) -> str:
