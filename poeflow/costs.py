@@ -112,39 +112,44 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
 def estimate(statuses: Sequence[InstanceStatus], prices: Prices) -> Estimate:
     """Return what a run would send for instances of this status."""
-    kinds = [kind for status in statuses for kind in status.kinds]
-    is_open = any(
-        status.most_calls is None or (status.state == "unknown" and not status.kinds)
-        for status in statuses
-    )
-    sure = [kind for kind in kinds if kind.least]
-    answers = [kind for kind in sure if kind.purpose == "answer"]
-    measures = Counter(kind.answer_from for kind in answers if kind.answer_from is not None)
-    least = [_least(kind, prices) for kind in sure]
-    most = None if is_open else _sum([_most(kind, prices) for kind in kinds])
+    kinds = Counter([kind for status in statuses for kind in status.kinds])  # many are equal
+    open_ = [one for one in statuses if one.most_calls is None or one.state == "unknown"]
+    is_open = any(one.most_calls is None or not one.kinds for one in open_)
+    sure = [(kind, count) for kind, count in kinds.items() if kind.least]
+    measures: Counter[Measure] = Counter()
+    answers = [(kind, count) for kind, count in sure if kind.purpose == "answer"]
+    for kind, count in answers:
+        if kind.answer_from is not None:
+            measures[kind.answer_from] += count
+    least = [_times(_least(kind, prices), count) for kind, count in sure]
+    most = [_times(_most(kind, prices), count) for kind, count in kinds.items()]
     return Estimate(
         calls=Range(
-            sum(kind.least for kind in kinds),
-            None if is_open else sum(kind.most for kind in kinds),
+            sum(count * kind.least for kind, count in sure),
+            None if is_open else sum(count * kind.most for kind, count in kinds.items()),
         ),
-        prompt_tokens=sum(kind.least * kind.prompt_tokens for kind in sure),
-        answer_tokens=sum(kind.least * (kind.answer_tokens or 0) for kind in sure),
+        prompt_tokens=sum(count * kind.least * kind.prompt_tokens for kind, count in sure),
+        answer_tokens=sum(count * kind.least * (kind.answer_tokens or 0) for kind, count in sure),
         measures=dict(measures),
-        unmeasured=len(answers) - measures.total(),
-        cost_usd=None if None in least else Range(_sum(least) or Decimal(0), most),
+        unmeasured=sum(count for _, count in answers) - measures.total(),
+        cost_usd=None
+        if None in least
+        else Range(_sum(least) or Decimal(0), None if is_open else _sum(most)),
     )
 
 
-def tokens_of(request: Mapping[str, Json]) -> int:
-    """Return about how many tokens a request has, without attachments."""
-    return len(encode_json(_body(request).get("messages"))) // CHARACTERS
+def size_of(request: Mapping[str, Json]) -> tuple[int, int | None]:
+    """Return about how many tokens a request has, and the limit on those of its answer.
 
-
-def limit_of(request: Mapping[str, Json]) -> int | None:
-    """Return the limit on the answer's tokens in a request, None if it has none."""
-    body = _body(request)
-    limits = [limit for key in _LIMITS if isinstance(limit := body.get(key), int)]
-    return min(limits, default=None)
+    Attachments are left out. The limit is None if there is none.
+    """
+    body, limit = request.get("body"), None
+    if not isinstance(body, dict):
+        body = {}
+    for key in _LIMITS:
+        if key in body and isinstance(found := body[key], int):
+            limit = found if limit is None else min(limit, found)
+    return len(encode_json(body.get("messages"))) // CHARACTERS, limit
 
 
 def _least(kind: Calls, prices: Prices) -> Decimal | None:
@@ -162,13 +167,12 @@ def _most(kind: Calls, prices: Prices) -> Decimal | None:
     return None if one is None else one * kind.most
 
 
+def _times(cost: Decimal | None, count: int) -> Decimal | None:
+    return None if cost is None else cost * count
+
+
 def _cost(kind: Calls, answer_tokens: int, prices: Prices) -> Decimal | None:
     return cost_of(prices, kind.model or "", kind.prompt_tokens, answer_tokens)
-
-
-def _body(request: Mapping[str, Json]) -> Mapping[str, Json]:
-    body = request.get("body")
-    return body if isinstance(body, dict) else {}
 
 
 def _sum(values: Sequence[Decimal | None]) -> Decimal | None:

@@ -126,7 +126,10 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     def body(self, spell: Callable[[DataUrl], str]) -> dict[str, object]:
         """Return the JSON body, with every `DataUrl` replaced by `spell`."""
         body: dict[str, object] = {"model": self.model}
-        body["messages"] = [_spelled(message, spell) for message in self.messages]
+        body["messages"] = [
+            _spelled(one, one.content, spell) if isinstance(one.content, tuple) else one
+            for one in self.messages
+        ]
         body |= self.params
         body |= self.extra_body
         if self.stream:
@@ -134,10 +137,10 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
         return body
 
 
-def _spelled(message: Message, spell: Callable[[DataUrl], str]) -> Message:
-    if not isinstance(message.content, tuple):
-        return message
-    parts = tuple(_spelled_part(part, spell) for part in message.content)
+def _spelled(
+    message: Message, content: tuple[Part, ...], spell: Callable[[DataUrl], str]
+) -> Message:
+    parts = tuple(_spelled_part(part, spell) for part in content)
     return msgspec.structs.replace(message, content=parts)
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from poeflow.bots import Pricing
-from poeflow.costs import PERIODS, Estimate, Range, estimate, limit_of, tokens_of
+from poeflow.costs import PERIODS, Estimate, Range, estimate, size_of
 from poeflow.records import Calls, InstanceStatus
 
 PRICE = Pricing(prompt=Decimal("0.000001"), completion=Decimal("0.00001"))
@@ -94,8 +94,8 @@ def test_nothing_to_ask_costs_nothing():
 def test_the_tokens_of_a_request_and_the_limit_of_its_answer():
     message = {"role": "user", "content": "x" * 371}  # with what JSON adds 400 characters
     request = {"body": {"messages": [message], "max_tokens": 9, "max_completion_tokens": 7}}
-    assert (tokens_of(request), limit_of(request)) == (100, 7)
-    assert limit_of({"body": {"messages": []}}) is None
+    assert size_of(request) == (100, 7)
+    assert size_of({"body": {"messages": []}})[1] is None
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ from poeflow.planning.plan import Plan
 from poeflow.templates.render import Values
 from poeflow.templates.sites import as_text
 
+_NO_SECRETS: Final = frozenset[str]()
+
 
 class Composed(msgspec.Struct, frozen=True):
     """A request, warnings about it, and the values of the secret inputs that its texts use."""
@@ -67,10 +69,14 @@ class Composer:
         """
         step = instance.step
         spec = self._steps[step]
-        params = self._rendered(settings.params, values)
-        params = {name: value for name, value in params.items() if value is not None}
-        model = as_text(settings.model, "model")
-        extra_body = self._declared(model, self._rendered(settings.extra_body, values))
+        params: dict[str, Json] = {}
+        extra_body: dict[str, Json] = {}
+        if settings.params:  # what there is not takes no time: a table has many rows
+            params = self._rendered(settings.params, values)
+            params = {name: value for name, value in params.items() if value is not None}
+        model = settings.model or as_text(settings.model, "model")
+        if settings.extra_body:
+            extra_body = self._declared(model, self._rendered(settings.extra_body, values))
         if params:
             _check_params(step, params)
         if takes_schemas:
@@ -78,21 +84,19 @@ class Composer:
         if spec.tools:
             params = {**params, **_tool_params(spec)}
         warnings: list[str] = []
+        messages = self._messages(instance, settings, values, warnings)
         request = ChatRequest(
             model=model,
-            messages=self._joined(
-                step, before, self._messages(instance, settings, values, warnings)
-            ),
+            messages=self._joined(step, before, messages) if before else messages,
             params=params,
             extra_body=extra_body,
             stream=settings.stream,
         )
-        return Composed(request, tuple(warnings), self._secrets(step, settings))
+        secrets = self._secrets(step, settings) if self._plan.checked.secrets else _NO_SECRETS
+        return Composed(request, tuple(warnings), secrets)
 
     def _secrets(self, step: str, settings: Settings) -> frozenset[str]:
         """Return the secrets in the messages of a step, and in those of the step it continues."""
-        if not self._plan.checked.secrets:
-            return frozenset()
         flow = self._plan.flow
         own = (("steps", step, key) for key in ("prompt", "messages"))
         found = self._plan.secrets(*own, settings.system)
@@ -107,13 +111,10 @@ class Composer:
         self, step: str, before: tuple[Message, ...], messages: tuple[Message, ...]
     ) -> tuple[Message, ...]:
         """Return a conversation with the next messages; in a loop the first has the system's."""
-        is_own = bool(before) and continues_itself(self._plan.flow, step)
-        is_again = is_own and messages[0].role == "system"
+        is_again = continues_itself(self._plan.flow, step) and messages[0].role == "system"
         return (*before, *(messages[1:] if is_again else messages))
 
     def _rendered(self, given: Mapping[str, Given], values: Values) -> dict[str, Json]:
-        if not given:
-            return {}
         return {name: self._texts.value(g.path, g.value, values) for name, g in given.items()}
 
     def _messages(
@@ -121,27 +122,37 @@ class Composer:
     ) -> tuple[Message, ...]:
         step = instance.step
         spec = self._steps[step]
-        messages: list[Message] = []
         if spec.messages is None:
             content = self._texts.prose(("steps", step, "prompt"), values)
-            messages.append(Message(role="user", content=content))
-        path: KeyPath = ("steps", step, "messages")
-        if spec.messages is not None and not spec.turns:
-            messages += self._from_data.thread(path, spec.messages, values)
-        for index, message in enumerate(spec.turns):
+            messages = [Message(role="user", content=content)]
+        else:
+            messages = self._written_messages(instance, spec.messages, values, warnings)
+        if settings.system is not None and not self._has_system(step, messages):
+            system = self._texts.prose(settings.system, values)
+            messages.insert(0, Message(role="system", content=system))
+        _refuse_blank(messages, has_files=bool(spec.attachments))
+        if spec.output.schema is not None or spec.output.one_of is not None:
+            self._ask_for_shape(step, messages)
+        if spec.attachments:
+            self._attach(instance, messages, values, warnings)
+        return tuple(messages)
+
+    def _written_messages(
+        self, instance: StepInstance, written: object, values: Values, warnings: list[str]
+    ) -> list[Message]:
+        """Return the `messages:` of a step."""
+        path: KeyPath = ("steps", instance.step, "messages")
+        messages: list[Message] = []
+        turns = self._steps[instance.step].turns
+        if not turns:
+            messages += self._from_data.thread(path, written, values)
+        for index, message in enumerate(turns):
             own: KeyPath = (*path, index)
             if message.few_shot is not None:
                 messages += self._example_turns((*own, "few_shot"), message, values)
             else:
                 messages.append(self._message(own, message, instance, values, warnings))
-        if settings.system is not None and not self._has_system(step, messages):
-            system = self._texts.prose(settings.system, values)
-            messages.insert(0, Message(role="system", content=system))
-        _refuse_blank(messages, has_files=bool(spec.attachments))
-        self._ask_for_shape(step, messages)
-        if spec.attachments:
-            self._attach(instance, messages, values, warnings)
-        return tuple(messages)
+        return messages
 
     def _has_system(self, step: str, messages: Sequence[Message]) -> bool:
         """Whether a conversation has a message of the system: its own, or of one it continues."""
@@ -196,10 +207,7 @@ class Composer:
 
     def _ask_for_shape(self, step: str, messages: list[Message]) -> None:
         """Add the required form of the answer to the last user message."""
-        output = self._steps[step].output
-        if output.schema is None and output.one_of is None:  # as of most
-            return
-        wanted = instruction(output, self._schemas.written(step))
+        wanted = instruction(self._steps[step].output, self._schemas.written(step))
         if wanted:
             _add_text(messages, wanted)
 
@@ -279,10 +287,12 @@ def _refuse_blank(messages: Sequence[Message], *, has_files: bool) -> None:
 
     Raises `StepError`.
     """
-    asked = [m.content for m in messages if m.role == "user" and isinstance(m.content, str)]
-    for index, content in enumerate(asked):
-        if not content.strip() and not (has_files and index == len(asked) - 1):
-            raise StepError("the prompt is blank", hint="check what its template gives")
+    for message in reversed(messages):
+        content = message.content
+        if message.role == "user" and isinstance(content, str):
+            if not has_files and (not content or content.isspace()):
+                raise StepError("the prompt is blank", hint="check what its template gives")
+            has_files = False
 
 
 def _add_text(messages: list[Message], text: str) -> None:

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import msgspec
 
 from poeflow.client.catalogue import Catalogue
-from poeflow.costs import CHARACTERS, limit_of, tokens_of
+from poeflow.costs import CHARACTERS, size_of
 from poeflow.digest import Json
 from poeflow.engine.asking.request import ModelRequest, ToBeAsked
 from poeflow.engine.asking.tools import MAX_ROUNDS
@@ -39,6 +39,17 @@ class LastUsage(Protocol):
         """Return the length of the answer with its source, None if it is not known."""
 
 
+class _Alike(msgspec.Struct, frozen=True):
+    """The requests of instances that are alike; of the `possible` ones no judge is certain.
+
+    Their `settings` are held, so that no others have the same id.
+    """
+
+    settings: Settings | None
+    certain: tuple[Calls, ...]
+    possible: tuple[Calls, ...]
+
+
 class Forecast:
     """Forecasts the requests of one flow's instances."""
 
@@ -46,7 +57,9 @@ class Forecast:
         self._flow = flow
         self._last_usage = last_usage
         self._catalogue = catalogue
-        self._known: dict[tuple[object, ...], tuple[Settings | None, tuple[Calls, ...]]] = {}
+        self._wanted: dict[str, int] = {}
+        """How many answers each step that was looked at requests of its model, if it has one."""
+        self._known: dict[tuple[object, ...], _Alike] = {}
         """The requests of instances that are alike: those of a table mostly are."""
 
     def sure(
@@ -66,17 +79,22 @@ class Forecast:
         command, and the requests of a used flow are those of its steps. Unless its text certainly
         `is_unjudged`, an equal one may have been judged: that is done once.
         """
-        if self._flow.steps[step].kind in ("render", "command", "flow"):
+        wanted = self._wanted.get(step)
+        if wanted is None:
+            is_asked = self._flow.steps[step].kind == "model"
+            wanted = self._wanted[step] = self._samples(step) if is_asked else 0
+        if not wanted:
             found = tuple(self._judges_of_text(step, settings, request))
             return found if is_unjudged else _one_certain(found, settings)
-        prompt = self._last_usage.prompt_tokens(name) if request is None else tokens_of(request)
-        limit = None if request is None else limit_of(request)
-        count = self._samples(step) - samples.stored - samples.judged
-        found = self._alike(name, step, settings, count, prompt=prompt or 0, limit=limit)
-        is_unjudged &= not samples.stored
+        if request is None:
+            prompt, limit = self._last_usage.prompt_tokens(name) or 0, None
+        else:
+            prompt, limit = size_of(request)
+        count = wanted - samples.stored - samples.judged
+        alike = self._alike(name, step, settings, count, prompt=prompt, limit=limit)
         if samples.judged:
-            return self._with_judged(step, found, samples)
-        return found if is_unjudged else _possible_judges(found)
+            return self._with_judged(step, alike.certain, samples)
+        return alike.certain if is_unjudged and not samples.stored else alike.possible
 
     def _with_judged(
         self, step: str, kinds: tuple[Calls, ...], samples: ToBeAsked
@@ -101,7 +119,7 @@ class Forecast:
         *,
         prompt: int,
         limit: int | None,
-    ) -> tuple[Calls, ...]:
+    ) -> _Alike:
         """Return the requests for so many answers, the same ones for instances that are alike."""
         length = self._last_usage.answer_tokens(name)
         alike = (step, id(settings), count, prompt, limit, length)
@@ -111,8 +129,8 @@ class Forecast:
             first = msgspec.structs.replace(first, most=count)
             first = self._measured(first, length, limit)
             calls = (first, *self._others(step, settings, first))
-            found = self._known[alike] = settings, calls  # held, so that no other has its id
-        return found[1]
+            found = self._known[alike] = _Alike(settings, calls, _possible_judges(calls))
+        return found
 
     def of_judge(
         self, name: str, step: str, request: ModelRequest, samples: ToBeAsked
@@ -125,7 +143,7 @@ class Forecast:
         if self._samples(step) > 1:
             return found
         rest = tuple(one for one in found if one.purpose != "answer")
-        return _one_certain(rest, request.settings, prompt=tokens_of(request.identity))
+        return _one_certain(rest, request.settings, prompt=size_of(request.identity)[0])
 
     def judging(self, step: str, *, is_unjudged: bool) -> tuple[Calls, ...]:
         """Return the requests for judging a text that no model is asked for, and is not known.
@@ -203,7 +221,7 @@ class Forecast:
         self, name: str, settings: Settings | None, request: Mapping[str, Json] | None
     ) -> Iterator[Calls]:
         """Yield what judges a text that no model wrote; `request` asks the first of them."""
-        prompt = 0 if request is None else tokens_of(request)
+        prompt = 0 if request is None else size_of(request)[0]
         text = Calls(purpose="answer", model=None, least=1, most=1, prompt_tokens=prompt)
         for judge in judges_of(self._flow.steps[name]):
             asking = settings or settings_of(self._flow, name, named=None)
@@ -230,12 +248,9 @@ class Forecast:
 
 
 def _possible_judges(kinds: Iterable[Calls]) -> tuple[Calls, ...]:
-    """Return requests of which those to judges are not certain; the same if there are none."""
-    found = tuple(kinds)
-    if "judge" not in [one.purpose for one in found]:
-        return found
+    """Return requests of which those to judges are not certain."""
     return tuple(
-        msgspec.structs.replace(one, least=0) if one.purpose == "judge" else one for one in found
+        msgspec.structs.replace(one, least=0) if one.purpose == "judge" else one for one in kinds
     )
 
 

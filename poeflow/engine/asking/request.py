@@ -4,8 +4,10 @@ Also what asking it gives: an answer, or why there is none. And which of the ans
 of an instance make it fail, and which requests are equal.
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -25,7 +27,7 @@ from poeflow.store.answer_lines import CacheEntry
 VERSION: Final = 1
 SECONDS: Final = "poeflow_seconds"
 """The key of an answer for how long it took, from its first send to its end, with retries."""
-_NOT_IDENTITY: Final = frozenset({"stream", "stream_options"})
+_NOT_IDENTITY: Final = ("stream", "stream_options")
 
 
 class OlderAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,10 +187,10 @@ class EqualRequests:
     """The first requests of the instances of a survey: equal ones are sent once in a run."""
 
     def __init__(self) -> None:
-        self._first: dict[int, str] = {}
-        """The first instance that sends each request, by half of its hash: a table has many."""
-        self._equal: dict[str, int] = {}
-        """The requests of instances that are not alone with them."""
+        self._names: list[str] = []
+        """The instances, as often as they were noted."""
+        self._halves = array("Q")
+        """Half of the hash of the request of each: a table has many."""
         self._sharing: dict[str, tuple[str, ...]] = {}
         """What those have in common that share answers, for instances where it is anything."""
         self._judged: set[int] = set()
@@ -200,10 +202,8 @@ class EqualRequests:
         With other fallback models an instance may ask those, if the model that was asked first
         fails. Without a cache it takes the answer to an equal request only while that is sent.
         """
-        key = hash_half(request)
-        first = self._first.setdefault(key, name)
-        if first != name:
-            self._equal[first] = self._equal[name] = key
+        self._names.append(name)
+        self._halves.append(hash_half(request))
         sharing = settings.fallback if settings.cache else (name,)
         if sharing:
             self._sharing[name] = sharing
@@ -218,11 +218,27 @@ class EqualRequests:
         self._judged |= found
         return is_first
 
-    def counted_once(self, statuses: Iterable[InstanceStatus]) -> Iterator[InstanceStatus]:
-        """Yield statuses of which each has only what the ones before it do not send."""
+    def counted_once(self, statuses: Iterable[InstanceStatus]) -> Iterable[InstanceStatus]:
+        """Return statuses of which each has only what the ones before it do not send."""
+        equal = self._equal()
+        return self._counted_once(statuses, equal) if equal else statuses
+
+    def _equal(self) -> dict[str, int]:
+        """Return the requests of the instances that are not alone with them."""
+        several = {one for one, other in pairwise(sorted(self._halves)) if one == other}
+        if not several:
+            return {}
+        pairs = zip(self._names, self._halves, strict=True)
+        found = dict.fromkeys(pair for pair in pairs if pair[1] in several)
+        counts = Counter([half for _, half in found])
+        return {name: half for name, half in found if counts[half] > 1}
+
+    def _counted_once(
+        self, statuses: Iterable[InstanceStatus], equal: Mapping[str, int]
+    ) -> Iterator[InstanceStatus]:
         sent: dict[int, _Sent] = {}
         for status in statuses:
-            request = self._equal.get(status.id)
+            request = equal.get(status.id)
             if request is not None and status.kinds:
                 sharing = self._sharing.get(status.id, ())
                 yield sent.setdefault(request, _Sent()).counted(status, sharing)
@@ -353,7 +369,10 @@ def identity(request: ChatRequest, *, provider: str, sample: int = 0) -> dict[st
     media type and bytes; whether the answer streams does not count. The first of several samples
     is the request itself.
     """
-    body = {k: v for k, v in request.body(_by_hash).items() if k not in _NOT_IDENTITY}
+    body = request.body(_by_hash)
+    for key in _NOT_IDENTITY:
+        if key in body:
+            del body[key]
     whole: dict[str, object] = {"version": VERSION, "provider": provider, "body": body}
     if sample:
         whole["sample"] = sample

@@ -14,7 +14,7 @@ from poeflow.client.answers import Completion
 from poeflow.client.calls import Delta, Progress, Retrying
 from poeflow.client.messages import ChatRequest, Part, TextPart
 from poeflow.client.retry import Pace, RateLimiter
-from poeflow.costs import limit_of, tokens_of
+from poeflow.costs import size_of
 from poeflow.digest import LONG, Json, encode_json
 from poeflow.engine.asking.context import Provider, RunContext, no_key
 from poeflow.engine.asking.request import SECONDS, ModelRequest
@@ -74,8 +74,8 @@ class Sender:
         budget, model, guess = self._context.budget, request.chat.model, _NO_GUESS
         limiters = self._limiters_of(request, provider)
         if limiters or budget.limited:
-            whole = request.identity
-            guess = await budget.room(model, prompt_tokens=tokens_of(whole), most=limit_of(whole))
+            size, most = size_of(request.identity)
+            guess = await budget.room(model, prompt_tokens=size, most=most)
         pace = Pace(limiters, guess.tokens, self._context.clock.monotonic) if limiters else None
         with budget.sending(model, guess) as sending:
             number = await self._begin(request)
