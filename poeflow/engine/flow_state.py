@@ -1,7 +1,7 @@
 """One running flow: its instances, their outcomes, and what other instances see of them."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -32,7 +32,9 @@ _DONE: Final = InstanceOutcome(name="", key=None, ending="made")
 _PROVEN: Final = InstanceOutcome(name="", key=None, ending="current")
 """What is held of an instance that ended well and that nobody reads."""
 _LEFT_OUT: Final = InstanceOutcome(name="", key=None, ending="left out")
-"""What is held of one that is not selected, in a run that sends nothing."""
+"""What is held of one that is not selected, in a run that sends nothing or has no lock."""
+_PENDING: Final = InstanceOutcome(name="", key=None, ending="pending")
+"""What is held of one that must be asked, in such a run, if nothing needs it."""
 
 
 class FlowState:
@@ -74,7 +76,8 @@ class FlowState:
             passed=passed,
         )
         self.stored = StoredResults(plan, context, self.schemas, self.freshness)
-        self.statuses = self._new_statuses()
+        self.may_prove = run_state.accepting is not None or not run_state.lock_update.is_blank
+        """Whether any instance can be current: none is without a lock."""
         self._is_survey = not context.asks
         self.folds = frozenset(name for name in plan.steps if is_fold(plan.flow, name))
         """The steps whose instances run in order, as each builds on the one before."""
@@ -83,7 +86,9 @@ class FlowState:
             self._read |= _shown(plan, is_all=False)
         self._shown = _shown(plan, is_all=not context.selection.is_whole)
 
-    def _new_statuses(self) -> Statuses:
+    @functools.cached_property
+    def statuses(self) -> Statuses:
+        """What makes the statuses of instances, in a run that sends nothing."""
         run_state, context = self.run_state, self.run_state.context
         return Statuses(
             self.plan,
@@ -120,6 +125,9 @@ class FlowState:
 
     def outcome_to_hold(self, step: str, outcome: InstanceOutcome) -> InstanceOutcome:
         """Return what to hold in memory of an instance's outcome: the part that may be read."""
+        if outcome.ending == "pending":
+            is_needed = bool(self._prefix) or outcome.key is None or step in self._read
+            return outcome if is_needed else _PENDING
         is_well = outcome.ending in ("made", "current") and outcome.status == "ok"
         if not is_well or step in self._read:
             return outcome
@@ -176,7 +184,7 @@ class FlowState:
         if step in self.outcomes:
             self.freshness.forget_all()
         if outcomes or fans_out:
-            own = partial(self._own, step)
+            own = functools.partial(self._own, step)
             self.outcomes[step] = StepOutcome(
                 outcomes,
                 is_fan_out=fans_out,
@@ -276,6 +284,8 @@ class FlowState:
 
     def leave_out(self, step: str, key: str | None) -> InstanceOutcome:
         """Leave out an instance that is not selected, and return its outcome."""
+        if not self.may_prove and not self._prefix and step not in self._read:
+            return _LEFT_OUT
         name = self.name_of(step, key)
         self.run_state.note_left_out(name)
         if self._is_survey and step not in self._read:
@@ -335,10 +345,13 @@ class FlowState:
         )
 
     def pending(
-        self, instance: StepInstance, upstream: InstanceOutcome | None, missing: ToBeAsked
+        self,
+        name: str,
+        instance: StepInstance,
+        upstream: InstanceOutcome | None,
+        missing: ToBeAsked,
     ) -> InstanceOutcome:
-        """Return the outcome of an instance that would have to be asked."""
-        name = self.name(instance.id)
+        """Return the outcome of an instance, called `name`, that would have to be asked."""
         return InstanceOutcome(
             name=name,
             key=instance.key,

@@ -127,7 +127,7 @@ class InstanceRunner:
             case StepResult():
                 return flow.made(ready.instance, ready.upstream, result)
             case ToBeAsked():
-                return flow.pending(ready.instance, ready.upstream, result)
+                return flow.pending(ready.name, ready.instance, ready.upstream, result)
             case NotHere():
                 return flow.unknown(instance, Unknown("the answer is not here"))
             case Unknown():

@@ -68,12 +68,15 @@ class LockUpdate:
         self._requests: dict[str, list[str]] | None = None
         """The instances by their first request, computed at the first use."""
         self._read_lengths = lengths
-        self._lengths: Mapping[str, Length] | None = None
-        self._averages: dict[str, int] = {}
 
     def entry(self, name: str) -> LockEntry | None:
         """Return the last run's entry of an instance."""
-        return self._old.find(name)
+        return self._old.find(name) if self._sides else None
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is no lock at all, so that no instance has an entry."""
+        return not self._all_sides
 
     def knows(self, name: str) -> bool:
         """Whether the last run, or a side of the lock, has an entry of an instance."""
@@ -89,6 +92,8 @@ class LockUpdate:
 
     def candidates(self, name: str) -> tuple[LockEntry, ...]:
         """Return the different entries of an instance: `near_candidates`, then merged ones."""
+        if not self._all_sides:
+            return ()
         if not self._merged:
             return self.near_candidates(name)
         return self._different(name, (*self._all_sides, *self._merged))
@@ -153,7 +158,7 @@ class LockUpdate:
 
     def prompt_tokens(self, name: str) -> int | None:
         """Return the length of an instance's last request, None if it is not known."""
-        length = self._length(name)
+        length = self._lengths.get(name)
         return None if length is None else length.prompt
 
     def answer_tokens(self, name: str) -> tuple[int, Measure] | None:
@@ -161,21 +166,26 @@ class LockUpdate:
 
         None if no answer is known.
         """
-        length = self._length(name)
+        if not self._lengths:
+            return None
+        length = self._lengths.get(name)
         if length is not None and length.answer is not None:
             return length.answer, "instance"
-        average = self._averages.get(step_of(name)) if self._averages else None
+        average = self._averages.get(step_of(name))
         return None if average is None else (average, "step")
 
-    def _length(self, name: str) -> Length | None:
-        if self._lengths is None:
-            self._lengths = self._read_lengths()
-            by_step: dict[str, list[int]] = {}
-            for other, length in self._lengths.items():
-                if length.answer is not None:
-                    by_step.setdefault(step_of(other), []).append(length.answer)
-            self._averages = {step: round(sum(of) / len(of)) for step, of in by_step.items()}
-        return self._lengths.get(name)
+    @functools.cached_property
+    def _lengths(self) -> Mapping[str, Length]:
+        return self._read_lengths()
+
+    @functools.cached_property
+    def _averages(self) -> Mapping[str, int]:
+        """The mean length of the answers of each step."""
+        by_step: dict[str, list[int]] = {}
+        for name, length in self._lengths.items():
+            if length.answer is not None:
+                by_step.setdefault(step_of(name), []).append(length.answer)
+        return {step: round(sum(of) / len(of)) for step, of in by_step.items()}
 
     @property
     def written(self) -> Mapping[str, frozenset[str]]:

@@ -190,8 +190,10 @@ class RunState:
         if outcome.ending == "failed" and self._is_tolerated(name):
             is_passed_over = outcome.error is not None and not outcome.error.is_shared
             outcome = msgspec.structs.replace(outcome, is_passed_over=is_passed_over)
-        self._note_served(outcome)
-        self._update_lock(outcome)
+        if outcome.result is not None:
+            self._note_served(outcome, outcome.result)
+        if outcome.ending != "pending":
+            self._update_lock(outcome)
         for status in outcome.statuses:
             self.statuses[status.id] = status
         match outcome.ending:
@@ -204,7 +206,7 @@ class RunState:
                 self.failures[name] = outcome.error
                 self._stop(name, outcome.error)
         if not self.context.asks:
-            return self._note_result(outcome)
+            return outcome if outcome.result is None else self._note_result(outcome)
         at = self.elapsed()
         if began is None or outcome.ending not in _AT_WORK:
             began = at
@@ -245,9 +247,9 @@ class RunState:
             text = f"{message} ({name}{f' and {more:,} more' if more else ''})"
             self.context.listen(Warned(at=self.elapsed(), step=None, message=text))
 
-    def _note_served(self, outcome: InstanceOutcome) -> None:
-        result, entry = outcome.result, outcome.entry
-        if entry is None or result is None or result.source != "asked":
+    def _note_served(self, outcome: InstanceOutcome, result: StepResult) -> None:
+        entry = outcome.entry
+        if entry is None or result.source != "asked":
             return
         message = served_otherwise(entry, self.lock_update.entry(outcome.name))
         if message:
@@ -258,7 +260,7 @@ class RunState:
         if outcome.ending in ("made", "current", "skipped"):
             if outcome.entry is not None:
                 self.lock_update.put(outcome.name, outcome.entry)
-        elif outcome.ending != "pending":
+        else:
             self.lock_update.keep_last(outcome.name)
 
     def count(self, source: Source) -> int:

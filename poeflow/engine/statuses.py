@@ -152,7 +152,7 @@ class Statuses:
     ) -> InstanceStatus:
         """Return the status of an instance that must be asked, or whose command must run."""
         request = missing.request
-        locked = self._freshness.entry(instance)
+        locked = self._lock_update.entry(name)
         reasons = _NEW if locked is None else self._freshness.reasons(instance, upstream)
         state: InstanceState = "stale"
         if locked is None:
@@ -165,11 +165,12 @@ class Statuses:
             reasons = ("its request is another",)
         if request is None:
             return self._running(name, instance.step, state, reasons)
-        step, is_new = instance.step, locked is None
-        if missing.is_to_judge and self._steps[step].kind == "model":
+        step, is_new, is_to_judge = instance.step, locked is None, request.purpose == "judge"
+        if is_to_judge and self._steps[step].kind == "model":
             kinds = self._forecast.of_judge(name, step, request, missing)
         else:
-            is_unjudged = is_new and (missing.is_to_judge or self._is_unjudged(step, request))
+            may_be = is_new and bool(self._judges[step])
+            is_unjudged = may_be and (is_to_judge or self._is_unjudged(step, request))
             kinds = self._forecast.sure(
                 name, step, request.settings, request.identity, missing, is_unjudged=is_unjudged
             )
@@ -183,11 +184,8 @@ class Statuses:
         That may be an equal one, also of another step. `request` is None for a text that answers
         none.
         """
-        judges = self._judges[step]
-        if not judges:
-            return False
         question = "" if request is None else request.chat.messages[-1].text
-        return self._equal.is_unjudged(question, judges)
+        return self._equal.is_unjudged(question, self._judges[step])
 
     def _asking(
         self,
@@ -220,7 +218,8 @@ class Statuses:
         self, name: str, step: str, state: InstanceState, reasons: tuple[str, ...]
     ) -> InstanceStatus:
         """Return the status of an instance whose command runs, with the requests of its judges."""
-        is_unjudged = state == "new" and self._is_unjudged(step, None)
+        has_judges = bool(self._judges[step])
+        is_unjudged = has_judges and state == "new" and self._is_unjudged(step, None)
         kinds = self._forecast.judging(step, is_unjudged=is_unjudged)
         return _status(name, state, reasons, kinds=kinds)
 
@@ -317,12 +316,15 @@ def _status(
     answered_by: str | None = None,
 ) -> InstanceStatus:
     identity: dict[str, Json] | None = None if request is None else request.identity
+    calls = most_calls = 0
+    for kind in kinds:
+        calls, most_calls = calls + kind.least, most_calls + kind.most
     return InstanceStatus(
         id=name,
         state=state,
         reasons=reasons,
-        calls=sum(kind.least for kind in kinds),
-        most_calls=sum(kind.most for kind in kinds),
+        calls=calls,
+        most_calls=most_calls,
         model=model if request is None else request.chat.model,
         request=identity,
         kinds=kinds,

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Final, Literal
 
 import msgspec
@@ -264,8 +265,10 @@ class StepOutcome:
         has_late_items: bool = False,
     ) -> None:
         self.instances = tuple(instances)
-        self.status = _status(self.instances)
-        blocking = [one for one in self.instances if one.blocks]
+        self._different = [next(alike) for _, alike in groupby(self.instances, id)]
+        """The same without most of those that are one object, as what nobody reads is."""
+        self.status = _status(self._different)
+        blocking = [one for one in self._different if one.blocks]
         failed = (one for one in blocking if not one.is_held_back)
         self.culprit = next(failed, blocking[0] if blocking else None)
         self._is_fan_out = is_fan_out
@@ -297,12 +300,12 @@ class StepOutcome:
     @property
     def is_absent(self) -> bool:
         """Whether the answer of any instance is not loaded."""
-        return any(one.is_absent for one in self.instances)
+        return any(one.is_absent for one in self._different)
 
     @property
     def is_pending(self) -> bool:
         """Whether any instance must be asked, but this run asks nothing."""
-        return any(one.is_pending for one in self.instances)
+        return any(one.is_pending for one in self._different)
 
     def digest(self, attribute: str | None, *, is_old: bool = False) -> str | None:
         """Return the hash of what another step sees, if known; `is_old` makes that of version 1."""
@@ -346,7 +349,7 @@ def carried_digest(flow: Flow, step: str, entry: LockEntry) -> str:
     return sha256_of_json([found, digest_of(entry, "conversation")])
 
 
-def _status(instances: tuple[InstanceOutcome, ...]) -> Status:
+def _status(instances: Sequence[InstanceOutcome]) -> Status:
     if any(one.status == "failed" for one in instances):
         return "failed"
     if instances and all(one.status == "skipped" for one in instances):

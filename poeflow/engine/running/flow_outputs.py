@@ -68,6 +68,7 @@ def _absent(flow: FlowState, steps: Iterable[str]) -> tuple[str, ...]:
     return tuple(
         one.name
         for step in steps
+        if flow.outcomes[step].is_absent
         for one in flow.outcomes[step].instances
         if one.is_absent and not (one.is_left_out and flow.run_state.selection.only)
     )

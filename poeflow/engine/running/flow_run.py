@@ -36,6 +36,7 @@ from poeflow.planning.instances import StepInstance, instance_keys
 from poeflow.planning.plan import Plan
 from poeflow.planning.selection import check_keys
 from poeflow.store.lock.entries import is_same_result
+from poeflow.templates.reader import Reads
 
 BATCH: Final = 100
 """After so many instances other tasks may run."""
@@ -193,6 +194,8 @@ class FlowRun:
 
     async def _leave_out_unselected(self, step: StepUnderWay, covered: Sequence[int]) -> None:
         """Settle the instances that are not selected, as the last run left them."""
+        if len(covered) == len(step.instances):
+            return
         chosen = covered if isinstance(covered, range) else frozenset(covered)
         for index, key in enumerate(instance_keys(step.instances)):
             if index not in chosen:
@@ -206,17 +209,19 @@ class FlowRun:
         It is if the lock proves it, or if a survey finds that it must be asked. Returns whether it
         was.
         """
-        state, began = self.state, self.state.run_state.elapsed()
-        proof = step.proof_of(index)
+        state, run_state, outcome = self.state, self.state.run_state, None
+        began = run_state.elapsed() if run_state.context.asks else None
         try:
-            outcome = self._runner.without_running(instance, None, proof)
+            if state.may_prove:
+                outcome = self._runner.without_running(instance, None, step.proof_of(index))
         except PoeflowError as error:
             outcome = state.failed(instance, error)
         outcome = outcome or self._pending_finder.outcome(step, instance)
         if outcome is None:
             return False
-        state.freshness.forget(instance)
-        step.settle(index, state.outcome_to_hold(step.step, self._settled(outcome, began)))
+        if state.may_prove:
+            state.freshness.forget(instance)
+        step.settle(index, state.outcome_to_hold(step.step, run_state.settle(outcome, began)))
         return True
 
     def _end_if_idle(self, whole: StepInstance, source: str | None) -> list[InstanceOutcome] | None:
@@ -417,6 +422,8 @@ class PendingFinder:
         self._steps = steps
         self._candidates: dict[str, bool] = {}
         """Whether each step that was looked at may have such instances."""
+        self._reads = Reads()
+        """What their templates read, which nothing uses."""
 
     @functools.cached_property
     def _has_answers(self) -> bool:
@@ -444,16 +451,21 @@ class PendingFinder:
             return None
         name = flow.name(instance.id)
         entries = run_state.lock_update.candidates(name)
-        if any(entry.accepted is not None for entry in entries):
+        if entries and any(entry.accepted is not None for entry in entries):
             return None
-        values = instance.values(step.values)
+        values, reads = instance.values(step.values), self._reads
         try:
-            work = StepInput(instance=instance, step=step.step, name=name, values=values)
+            work = StepInput(
+                instance=instance, step=step.step, name=name, values=values, reads=reads
+            )
             found = self._steps.to_be_asked(work, has_answers=self._has_answers)
         except PoeflowError:
             found = None
         request = None if found is None else found.request
-        if request is None or any(entry.is_of(request.fingerprint) for entry in entries):
+        is_known = request is None or (
+            entries and any(entry.is_of(request.fingerprint) for entry in entries)
+        )
+        if is_known:
             self._candidates[step.step] = False  # others may have answers, too: none is made twice
             return None
-        return flow.pending(instance, None, ToBeAsked(request=request))
+        return flow.pending(name, instance, None, ToBeAsked(request=request))

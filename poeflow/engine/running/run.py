@@ -340,7 +340,13 @@ async def survey(
     entries = {name: lock_update.entry(name) if left else None for name in gone}
     position = {step: index for index, step in enumerate(plan.steps)}
     requests = run_state.asker.requests
-    ordered = sorted(run_state.statuses.values(), key=lambda one: position[outer_step(one.id)])
+
+    def place(status: InstanceStatus) -> int:
+        """Return the position of the outer step: mostly it is what the name begins with."""
+        step = status.id.partition("[")[0]
+        return position[step if step in position else outer_step(status.id)]
+
+    ordered = sorted(run_state.statuses.values(), key=place)
     return (
         *requests.equal.counted_once(ordered),
         *gone_statuses(entries, orphans, left),
