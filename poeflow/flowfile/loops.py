@@ -1,5 +1,6 @@
 """Steps that run many times: which do, the names they define, their keys, their number."""
 
+import functools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
 from itertools import product
@@ -10,6 +11,7 @@ import msgspec
 from poeflow.digest import Json, canonical, key_text, sha256_of
 from poeflow.flowfile.model import Flow, Loop, Samples, Step
 from poeflow.lazy_pattern import lazy_pattern
+from poeflow.project.lazy_items import file_finder
 
 _CHAIN: Final = lazy_pattern(r"\s*(?:\{\{\s*)?steps\.([a-z_][a-z0-9_]*)\s*(?:\}\})?\s*")
 _SAMPLE: Final = lazy_pattern(r"\{\{[^}]*\bsample\b")
@@ -153,12 +155,12 @@ def sampled(keys: Sequence[str], count: int, *, seed: int) -> list[int]:
     return sorted(nsmallest(count, range(len(keys)), key=hashes.__getitem__))
 
 
-FileFinder = Callable[[int], str]
-"""What finds the project path of the table with the item at a position."""
+def loop_values(items: Sequence[Json], length: int) -> Callable[[int], dict[str, Json]]:
+    """Return what gives the value of `loop` in templates for the item at a position of so many."""
+    return functools.partial(_loop_value, length, file_finder(items))
 
 
-def loop_value(at: int, length: int, find_file: FileFinder | None = None) -> dict[str, Json]:
-    """Return the value of `loop` in templates for the item at a position of so many."""
+def _loop_value(length: int, find_file: Callable[[int], str] | None, at: int) -> dict[str, Json]:
     value: dict[str, Json] = {
         "index": at + 1,
         "index0": at,

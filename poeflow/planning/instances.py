@@ -20,7 +20,7 @@ from poeflow.flowfile.loops import (
     first_twice,
     is_fan_out,
     key_column,
-    loop_value,
+    loop_values,
     sampled,
 )
 from poeflow.flowfile.model import Loop, Matrix, TextFile
@@ -29,13 +29,7 @@ from poeflow.flowfile.tables import joined, read_table
 from poeflow.flowfile.yaml_tree import KeyPath
 from poeflow.project.attachment_files import Found
 from poeflow.project.globs import is_pattern, path_key
-from poeflow.project.lazy_items import (
-    GroupedItems,
-    PackedTexts,
-    PickedItems,
-    Table,
-    file_finder,
-)
+from poeflow.project.lazy_items import GroupedItems, PackedTexts, PickedItems, Table
 from poeflow.project.project import Project
 from poeflow.templates.render import TemplateError, Values
 from poeflow.templates.sites import Texts, as_text
@@ -274,10 +268,10 @@ class FanOut:
         are_rows, count = loop.file is not None, len(keys)
         characters = keys.characters if isinstance(keys, PackedTexts) else sum(map(len, keys))
         self._count(found.path, step, count, characters=characters, are_rows=are_rows)
-        find_file = file_finder(items)
+        loop_at = loop_values(items, count)
 
         def names(at: int) -> dict[str, Json]:
-            return {"item": items[at], "loop": loop_value(at, count, find_file), "key": keys[at]}
+            return {"item": items[at], "loop": loop_at(at), "key": keys[at]}
 
         return StepInstances(step, keys, names)
 
@@ -318,9 +312,9 @@ class FanOut:
 
     def _of_each(self, path: KeyPath, items: Sequence[Json], values: Values) -> Iterator[Json]:
         """Yield the value of the expression at `path` for each of the items."""
-        count, find_file = len(items), file_finder(items)
+        loop_at = loop_values(items, len(items))
         for index, item in enumerate(items):
-            names: dict[str, Json] = {"item": item, "loop": loop_value(index, count, find_file)}
+            names: dict[str, Json] = {"item": item, "loop": loop_at(index)}
             yield self._texts.expression(path, {**values, **names})
 
     def _named(
@@ -355,13 +349,13 @@ class FanOut:
     ) -> Iterator[str]:
         """Yield the keys of items by the expression for them: a text in a `column` is one."""
         path: KeyPath = ("steps", step, "for_each", "key")
-        count, find_file = len(items), file_finder(items)
+        loop_at = loop_values(items, len(items))
         for index, item in enumerate(items):
             cell = item.get(column) if isinstance(item, dict) and column is not None else None
             if isinstance(cell, str) and cell.isascii():
                 yield cell
                 continue
-            names: dict[str, Json] = {"item": item, "loop": loop_value(index, count, find_file)}
+            names: dict[str, Json] = {"item": item, "loop": loop_at(index)}
             yield key_text(self._texts.expression(path, {**values, **names}))
 
     def _of_matrix(self, step: str, matrix: Matrix, values: Values) -> StepInstances:
@@ -376,11 +370,12 @@ class FanOut:
             message = "include and exclude fit too many combinations together"
             raise TemplateError(place, message, hint="shorten them, or the axes") from None
         keys = [key for key, _ in combinations]
+        loop_at = loop_values((), len(keys))
         self._count(path, step, len(keys), characters=sum(map(len, keys)))
 
         def names(at: int) -> dict[str, Json]:
             key, combination = combinations[at]
-            return {"matrix": combination, "key": key, "loop": loop_value(at, len(keys))}
+            return {"matrix": combination, "key": key, "loop": loop_at(at)}
 
         return StepInstances(step, keys, names)
 

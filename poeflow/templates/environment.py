@@ -314,6 +314,8 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Look up an attribute: on mappings always the key, otherwise one of a few safe methods."""
+        if type(obj) is dict and attribute in obj:  # as most are
+            return obj[attribute]
         try:
             return sandbox.attribute(obj, attribute)
         except LookupError as error:

@@ -58,8 +58,6 @@ _MISSING: Final = object()
 
 def attribute(value: Any, name: str) -> Any:
     """Return `value.name` for a template. Raises `LookupError` with the reason."""
-    if type(value) is dict and name in value:  # as most are
-        return value[name]
     found = _MISSING
     match value:
         case Instances():
@@ -88,8 +86,6 @@ def attribute(value: Any, name: str) -> Any:
 
 def item(value: Any, key: Any) -> Any:
     """Return `value[key]` for a template. Raises `LookupError` with the reason."""
-    if type(value) is dict and type(key) is str and key in value:
-        return value[key]
     if isinstance(value, Instances):
         return value.instance(key)
     if isinstance(value, dict | Mapping):
@@ -282,20 +278,12 @@ def check_shape(template: nodes.Template, *, is_path: bool = False) -> None:
             raise TemplateSyntaxError(reason, node.lineno)
 
 
-_LOOKED_INTO: Final = (
-    *(nodes.For, nodes.Extends, nodes.Include, nodes.Name, nodes.Tuple, nodes.If),
-)
-"""Kinds of nodes of which flows do not allow each."""
-
-
 def why_refused(node: nodes.Node, depth: int = 0) -> str:
     """Return why flows do not allow `node`, or an empty string."""
     if depth > MAX_TEMPLATE_DEPTH:
         return (
             f"the template is nested over {MAX_TEMPLATE_DEPTH} deep; split it with set or include"
         )
-    if not isinstance(node, _LOOKED_INTO):
-        return _refused(type(node))
     if isinstance(node, nodes.For) and node.recursive:
         return "recursive loops are not available in flows; use a macro"
     if isinstance(node, nodes.Extends) and not _is_literal(node.template):
