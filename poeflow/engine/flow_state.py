@@ -290,11 +290,12 @@ class FlowState:
         self.run_state.note_left_out(name)
         if self._is_survey and step not in self._read:
             return _LEFT_OUT
+        lock_update = self.run_state.lock_update
         return InstanceOutcome(
             name=name,
             key=key,
             ending="left out",
-            entry=self.run_state.lock_update.entry(name),
+            entry=None if lock_update.is_empty(name) else lock_update.entry(name),
         )
 
     def blocked(
@@ -312,6 +313,19 @@ class FlowState:
             ending="skipped" if is_skipped else "blocked",
             reason=reason,
         )
+
+    def skipped_with_loop(self, step: str) -> InstanceOutcome | None:
+        """Return the outcome of a step whose loop over another's instances was skipped with those.
+
+        None if that one was not skipped as a whole.
+        """
+        source = self.plan.chains.get(step)
+        under_way = None if source is None else self.under_way.get(source)
+        is_whole = under_way is None or [*instance_keys(under_way.instances)] == [None]
+        if source is None or not is_whole:
+            return None
+        reason = f"{self.name(source)} was skipped"
+        return self.blocked(StepInstance(step=step), reason, is_skipped=True)
 
     def held_back(self, instance: StepInstance, reason: str) -> InstanceOutcome:
         """Return the outcome of an instance, or a whole step, that the run did not come to."""
@@ -406,7 +420,7 @@ class FlowState:
         with reader.recording(reads):
             return self.plan.fan_out.instances(step, values)
 
-    def _reads_of_items(self, step: str) -> Reads | None:
+    def reads_of_items(self, step: str) -> Reads | None:
         """Return what was read to find the items of a step, or of the loop that it runs over.
 
         None if they are known before a run: then they are hashed themselves.
@@ -473,7 +487,7 @@ class FlowState:
 
         What was read for that, and to find its item, is added to `reads`.
         """
-        if (found := self._reads_of_items(instance.step)) is not None:
+        if (found := self.reads_of_items(instance.step)) is not None:
             reads.add(found)
         if ("steps", instance.step, "if") in self.plan.checked.late:
             reader = self.plan.texts.reader

@@ -67,8 +67,8 @@ class Freshness:
         """The steps whose recipes do not decide their results."""
         self._called = frozenset(name for name, spec in plan.steps.items() if is_called(spec))
         self._computed: dict[tuple[str, str | None], Recipe | None] = {}
-        self._recipes = Recipes(plan, attachments, given=passed or {}, origins=origins)
-        self.given = self._recipes.given
+        self.recipes = Recipes(plan, attachments, given=passed or {}, origins=origins)
+        self.given = self.recipes.given
 
     def name(self, instance: StepInstance) -> str:
         """Return the name of an instance in the lock."""
@@ -107,7 +107,7 @@ class Freshness:
             state = self._outcomes.get(step)
             return None if state is None else state.digest(attribute, is_old=is_old)
 
-        return self._recipes.recipe(instance, digest, is_late=self.is_late(instance.step))
+        return self.recipes.recipe(instance, digest, is_late=self.is_late(instance.step))
 
     @functools.cached_property
     def late_items(self) -> frozenset[str]:
@@ -242,7 +242,7 @@ class Freshness:
                 continue
             written = str(self._steps[instance.step].output.save)
             paths = older_paths(written, self._plan.file.path, now=now, then=then)
-            before = self._recipes.saving_to(instance.step, recipe, paths)
+            before = self.recipes.saving_to(instance.step, recipe, paths)
             if any(self._entry_if_same(instance, upstream, entry, one) for one in before):
                 found = self._proof_of_moved(instance, upstream, entry)
                 if found is not None:
@@ -302,7 +302,7 @@ class Freshness:
         known = self.lock_update.names_beginning(f"{self.name(instance)}#")
         pairs = ((name, self.lock_update.entry(name)) for name in known)
         entries = {name: entry for name, entry in pairs if entry is not None}
-        turns = proofs_of_turns(self._context, instance, entries, self._recipes.reread)
+        turns = proofs_of_turns(self._context, instance, entries, self.recipes.reread)
         return None if turns is None else msgspec.structs.replace(proof, turns=turns)
 
     def matching_entry(
@@ -408,7 +408,7 @@ class Freshness:
             child = self._plan.checked.children[instance.step]
             return changed if shows_more(child) else changed & {OUTPUTS, RESULTS}
         asked = {f"file {path}" for path in reads.texts} | {f"glob {one}" for one in reads.globs}
-        expected = self._recipes.expected(instance.step) if spec.expect else ""
+        expected = self.recipes.expected(instance.step) if spec.expect else ""
         return frozenset(
             part for part in changed if decides_more(part, expected, is_asked=part in asked)
         )
@@ -427,14 +427,14 @@ class Freshness:
 
         Also for the results within, of which an entry has the beginning of the hash.
         """
-        read = self._recipes.reread(reads_in(entry))
+        read = self.recipes.reread(reads_in(entry))
         within = self._results_within.get(instance.id, entry.parts.get(RESULTS))
         return read if within is None else {**read, RESULTS: within}
 
     def reread(self, instance: StepInstance) -> dict[str, str]:
         """Return the parts for the files that the templates of an instance read last, as now."""
         entry = self.entry(instance)
-        return {} if entry is None else self._recipes.reread(reads_in(entry))
+        return {} if entry is None else self.recipes.reread(reads_in(entry))
 
     def note_results(self, instance: StepInstance, within: str | None) -> None:
         """Note the hash of the results that the flow of an instance has now, None if not known."""

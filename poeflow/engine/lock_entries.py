@@ -234,9 +234,11 @@ def misfits(
 ) -> tuple[str, ...]:
     """Return why an entry is not of a ready instance, though its recipe may be the same.
 
-    That was skipped, or writes elsewhere, or its program gets other variables, as far as they are
-    known. What another step decides is not compared.
+    That was skipped, or had no items, or writes elsewhere, or its program gets other variables, as
+    far as they are known. What another step decides is not compared.
     """
+    if entry.status == "empty":
+        return ("it had no items",)
     was_skipped = is_skipped = entry.status == "skipped"
     if instance.is_ready and not _is_open(plan, instance):
         is_skipped = bool(instance.skip)

@@ -78,6 +78,11 @@ class LockUpdate:
         """Whether there is no lock at all, so that no instance has an entry."""
         return not self._all_sides
 
+    def is_empty(self, name: str) -> bool:
+        """Whether a loop had no items in the last run."""
+        entry = self.entry(name)
+        return entry is not None and entry.status == "empty"
+
     def knows(self, name: str) -> bool:
         """Whether the last run, or a side of the lock, has an entry of an instance."""
         is_known = name in self._old or any(name in side.rows for side in self._all_sides)

@@ -305,7 +305,7 @@ class InstanceOutcome(msgspec.Struct, frozen=True, kw_only=True):
             case "current" if self.entry is None:  # it is not held, as nobody reads it
                 return "ok"
             case "current" | "left out":
-                return "skipped" if self.entry is None else self.entry.status
+                return "ok" if self.entry is not None and self.entry.status == "ok" else "skipped"
             case "skipped" | "blocked":
                 return "skipped"
             case "failed" | "tolerated" | "pending":

@@ -241,7 +241,9 @@ MADE = st.builds(
     warnings=st.lists(st.sampled_from(["length", "judge"])),
     accepted=st.none() | ACCEPTED,
 )
-SKIPPED = st.builds(LockEntry, status=st.just("skipped"), recipe=HASHES, parts=PARTS)
+SKIPPED = st.builds(
+    LockEntry, status=st.sampled_from(["skipped", "empty"]), recipe=HASHES, parts=PARTS
+)
 NAMES = st.sampled_from(
     [
         "say",
@@ -285,6 +287,8 @@ def test_what_is_written_is_read_again(tmp_path_factory, instances, order, orpha
     [
         {"say[x]": "skipped " + "a" * 22},
         {"[x]": "skipped " + "a" * 21},
+        {"[x]": "empty " + "a" * 21},
+        {"[x]": "none " + "a" * 22},
         {"[x]": "a" * 22},
         {"[x]": {"hashes": "skipped " + "a" * 22, "more": 1}},
         {"[x]": "skipped " + "a" * 22 + " 0000000\n"},

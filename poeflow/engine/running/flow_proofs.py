@@ -1,18 +1,80 @@
-"""Which steps and used flows the lock proves whole, without what is passed to them."""
+"""Which steps, loops without items and used flows the lock proves whole, by itself."""
 
 from collections.abc import Sequence
 
 import msgspec
 
+from poeflow.digest import Json, sha256_of_json
 from poeflow.engine.flow_state import FlowState
-from poeflow.engine.lock_entries import LockProof
-from poeflow.engine.recipe_parts import is_tied, passed_inputs, results_within
+from poeflow.engine.lock_entries import LockProof, differences, skipped_entry
+from poeflow.engine.recipe import Recipe, read_parts
+from poeflow.engine.recipe_parts import LOOP, is_tied, passed_inputs, results_within
 from poeflow.engine.results import InstanceOutcome
 from poeflow.engine.step_state import StepUnderWay, carried_digest
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.loops import is_fan_out
 from poeflow.planning.checked import steps_shown
 from poeflow.planning.instances import StepInstance
+from poeflow.records import InstanceStatus
+from poeflow.store.lock.entries import LockEntry, reads_in
+
+
+class EmptyLoops:
+    """The entries of those loops of one flow that have no items."""
+
+    def __init__(self, state: FlowState) -> None:
+        self._state = state
+
+    def proof(self, step: str) -> LockEntry | None:
+        """Return the entry that proves that a loop has no items, None if the lock has none."""
+        state = self._state
+        found = state.run_state.lock_update.candidates(state.name(step))
+        entries = [one for one in found if one.status == "empty"]
+        recipe = self._recipe(step) if entries else None
+        if recipe is None:
+            return None
+        recipes = state.freshness.recipes
+        pairs = ((one, recipe.joined(recipes.reread(reads_in(one)))) for one in entries)
+        return next((one for one, whole in pairs if one.recipe == whole.hash), None)
+
+    def settle(self, step: str) -> None:
+        """Put into the next lock that a loop had no items. A survey reports an older entry."""
+        state, name = self._state, self._state.name(step)
+        lock_update, recipe = state.run_state.lock_update, self._recipe(step)
+        if recipe is None:
+            return
+        proven = self.proof(step)
+        reads = state.reads_of_items(step)
+        whole = recipe if reads is None else recipe.joined(read_parts(reads))
+        entry = proven or msgspec.structs.replace(skipped_entry(whole), status="empty")
+        lock_update.put(name, entry)
+        old = lock_update.entry(name)
+        if proven is None and old is not None and old.status == "empty":
+            reasons = differences(whole, old)
+            state.run_state.statuses[name] = InstanceStatus(id=name, state="stale", reasons=reasons)
+
+    def _recipe(self, step: str) -> Recipe | None:
+        """Return what decides the items of a loop, without the files that were read for them.
+
+        None for a loop whose items no step gives, and if a result that it needs is not known.
+        """
+        state, plan = self._state, self._state.plan
+        if not state.freshness.is_late(step):
+            return None
+        whole = StepInstance(step=step, carried="")
+        recipe = state.freshness.recipe(whole, None)
+        state.freshness.forget(whole)
+        if recipe is None:
+            return None
+        parts = {
+            name: one
+            for name, one in recipe.parts.items()
+            if name == "if" or name.startswith(("input ", "steps."))
+        }
+        nodes = (plan.file.document.node(("steps", step, key)) for key in ("for_each", "matrix"))
+        written: list[Json] = [None if node is None else node.data for node in nodes]
+        parts[LOOP] = sha256_of_json(written)
+        return Recipe(parts=parts, because=recipe.because)
 
 
 class FlowProver:
@@ -25,10 +87,15 @@ class FlowProver:
         self.state = state
         self.steps: dict[str, StepUnderWay] = {}
         self.used: dict[str, FlowProver] = {}
+        self.empty_loops = EmptyLoops(state)
 
     async def prove(self) -> bool:
         """Whether the lock proves all instances of the flow, without what is passed to it."""
         for step in self.state.plan.order:
+            skipped = self.state.skipped_with_loop(step)
+            if skipped is not None:
+                self.state.settle(step, [skipped])
+                continue
             found = await self.proven(step)
             if found is None:
                 return False
@@ -48,9 +115,8 @@ class FlowProver:
         uses_flow = state.plan.steps[step].kind == "flow"
         instances: Sequence[StepInstance] | None = state.plan.instances.get(step)
         if instances is None:
-            keys = state.last_keys(step) if is_fan_out(state.plan.steps[step]) else (None,)
-            instances = [state.plan.early_instance(step, key) for key in keys]
-        if any(map(state.stored.is_always_asked, instances)):
+            instances = self._last_instances(step)
+        if instances is None or any(map(state.stored.is_always_asked, instances)):
             return None
         source = state.under_way.get(state.plan.chains.get(step, ""))
         proofs: list[LockProof | None] = []
@@ -72,7 +138,25 @@ class FlowProver:
             if builds_on and proof.entry.status == "ok":
                 carried = carried_digest(state.plan.flow, step, proof.entry)
             proofs.append(proof)
-        return StepUnderWay(step, instances, {}, proofs) if instances else None
+        return StepUnderWay(step, instances, {}, proofs)
+
+    def _last_instances(self, step: str) -> Sequence[StepInstance] | None:
+        """Return the instances that a step had in the last run, None if these are not known.
+
+        A loop that was skipped whole had one, without a key.
+        """
+        state, plan = self.state, self.state.plan
+        if not is_fan_out(plan.steps[step]):
+            return [plan.early_instance(step, None)]
+        is_chained = plan.chains.get(step) in state.under_way
+        if self.empty_loops.proof(step) is not None:
+            return ()
+        keys = state.last_keys(step)
+        if keys or is_chained:
+            return [plan.early_instance(step, key) for key in keys]
+        entry = state.run_state.lock_update.entry(state.name(step))
+        was_skipped = entry is not None and entry.status == "skipped"
+        return [StepInstance(step=step, is_ready=True)] if was_skipped else None
 
     async def _outcome(self, step: StepUnderWay, index: int) -> InstanceOutcome | None:
         """Return how an instance ends that is proven or cannot run; None if it must be read."""

@@ -147,6 +147,8 @@ class FlowRun:
                             run = runs(found, index, found.instances[index])
                             group.create_task(run).add_done_callback(lambda _: width.release())
                 outcomes = found.ended()
+                if not outcomes:
+                    self._prover.empty_loops.settle(step)
             else:
                 outcomes = found
         except PoeflowError as error:
@@ -238,10 +240,8 @@ class FlowRun:
             failed = self._failed_of_all(source)
             end = flow.held_back(whole, stop) if failed is None else flow.needing(whole, failed)
             return [self._settled(end)]
-        if source is not None and source not in flow.under_way:
-            reason = f"{flow.name(source)} was skipped"
-            return [self._settled(flow.blocked(whole, reason, is_skipped=True))]
-        return None
+        skipped = flow.skipped_with_loop(step)
+        return None if skipped is None else [self._settled(skipped)]
 
     async def _expand(
         self, whole: StepInstance, source: str | None
@@ -275,11 +275,14 @@ class FlowRun:
     def _leave_out_step(self, whole: StepInstance) -> list[InstanceOutcome]:
         """Settle the instances of a step that is not selected; return their outcomes."""
         flow, step = self.state, whole.step
-        keys = flow.last_keys(step)
-        late = tuple(StepInstance(step=step, key=key, names={"key": key}) for key in keys)
-        instances = flow.plan.instances.get(step) or late
+        instances: Sequence[StepInstance] | None = flow.plan.instances.get(step)
+        if instances is None:
+            keys = flow.last_keys(step)
+            instances = [StepInstance(step=step, key=key, names={"key": key}) for key in keys]
+            if not keys and self._prover.empty_loops.proof(step) is None:
+                return [flow.leave_out(step, None)]
         if not instances:
-            return [flow.leave_out(step, None)]
+            flow.run_state.note_left_out(flow.name(step))
         under_way = StepUnderWay(step, instances, {})
         flow.expand(under_way)
         outcomes = [flow.leave_out(step, key) for key in instance_keys(instances)]

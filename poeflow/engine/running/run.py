@@ -299,11 +299,13 @@ def _not_here(absent: Sequence[str]) -> str:
 
 
 def _gone(run_state: RunState) -> list[str]:
-    """Return the entries of the lock that no instance has now."""
+    """Return the entries of the lock that no instance has now. A loop that is there may be full."""
     blocked = {one.id for one in run_state.statuses.values() if one.state == "unknown"}
     blocked |= run_state.unsurveyed
-    names = run_state.lock_update.names - run_state.statuses.keys() - run_state.unsurveyed
-    return [name for name in sorted(names) if blocked.isdisjoint(wholes_of(name))]
+    lock_update = run_state.lock_update
+    names = lock_update.names - run_state.statuses.keys() - run_state.unsurveyed
+    gone = [name for name in sorted(names) if blocked.isdisjoint(wholes_of(name))]
+    return [one for one in gone if one not in run_state.loops or not lock_update.is_empty(one)]
 
 
 async def survey(

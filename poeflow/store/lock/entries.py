@@ -16,6 +16,10 @@ Hash = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
 LongHash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
+LockStatus = Literal["ok", "skipped", "empty"]
+"""`skipped` by its own `if`; `empty` is a loop over what a step gives, which had no items."""
+
+
 class Accepted(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
@@ -64,7 +68,7 @@ class LockEntry(msgspec.Struct, frozen=True, kw_only=True):
     and it is more than the request and the text.
     """
 
-    status: Literal["ok", "skipped"]
+    status: LockStatus
     recipe: str
     request: str | None = None
     server: str = ""

@@ -17,6 +17,7 @@ from poeflow.store.lock.rows import (
     LEGEND,
     NO_MORE,
     NOTHING,
+    WITHOUT_RESULT,
     About,
     LockRows,
     More,
@@ -30,13 +31,13 @@ _HASH: Final = "[A-Za-z0-9_-]{22}"
 _Row = Annotated[
     str,
     msgspec.Meta(
-        pattern=rf"^({LEGEND}\Z|(skipped {_HASH}|{_HASH}( ({_HASH}|-)){{4}})"
+        pattern=rf"^({LEGEND}\Z|((skipped|empty) {_HASH}|{_HASH}( ({_HASH}|-)){{4}})"
         rf"( ([0-9a-f]{{8}}|[@-]))*\Z)"
     ),
 ]
 _Part = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{8}|@)\Z")]
 _FILE: Final = "file "
-_SKIPPED: Final = "skipped "
+_WITHOUT_RESULT: Final = tuple(f"{one} " for one in WITHOUT_RESULT)
 _MOST_RECENT: Final = 1000
 _TOGETHER: Final = 1000
 """How many rows are looked at together."""
@@ -317,7 +318,7 @@ class _Reader:
         row = self.rows[key]
         long = None if isinstance(row, str) else row
         hashes = row if isinstance(row, str) else row.hashes
-        if not hashes.startswith(_SKIPPED) and (long is None or not long.parts):
+        if not hashes.startswith(_WITHOUT_RESULT) and (long is None or not long.parts):
             words = hashes.split(" ")
             own = words[5:]
             if len(own) == len(self._places) and NOTHING not in own:
@@ -331,7 +332,7 @@ class _Reader:
 
     def _rare(self, row: str | LongRow) -> Packed:
         long = LongRow(row) if isinstance(row, str) else row
-        width = 2 if long.hashes.startswith(_SKIPPED) else 5
+        width = 2 if long.hashes.startswith(_WITHOUT_RESULT) else 5
         words = long.hashes.split(" ")
         parts: dict[str, str | None] = dict(self._shared)
         parts |= dict(zip(self._columns, words[width:], strict=False))

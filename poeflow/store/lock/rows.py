@@ -8,16 +8,17 @@ import msgspec
 
 from poeflow.digest import sha256_of_key
 from poeflow.records import key_of, path_of
-from poeflow.store.lock.entries import PART, Accepted, Before, LockEntry
+from poeflow.store.lock.entries import PART, Accepted, Before, LockEntry, LockStatus
 
 OWN_KEY: Final = "@"
 """Means the hash of the instance's own key."""
 NOTHING: Final = "-"
 _HASHES: Final = ("recipe", "request", "text", "result", "extras")
 LEGEND: Final = " ".join(_HASHES)
-_SKIPPED: Final = "skipped"
+WITHOUT_RESULT: Final[Mapping[str, LockStatus]] = {"skipped": "skipped", "empty": "empty"}
+"""What stands before the recipe of an entry without a result: how that came."""
 _NO_HASHES: Final = (NOTHING,) * (len(_HASHES) - 1)
-"""What an instance that was skipped has besides its recipe."""
+"""What such an entry has besides its recipe."""
 
 
 class About(NamedTuple):
@@ -67,8 +68,8 @@ def packed_of(name: str, entry: LockEntry) -> Packed:
             accepted=entry.accepted,
             before=entry.before,
         )
-    if entry.status == _SKIPPED:
-        hashes = f"{_SKIPPED} {entry.recipe}"
+    if entry.status in WITHOUT_RESULT:
+        hashes = f"{entry.status} {entry.recipe}"
     else:
         found = (entry.recipe, entry.request, entry.text, entry.result, entry.extras)
         hashes = " ".join([one or NOTHING for one in found])
@@ -88,15 +89,15 @@ def whole_entry(name: str, packed: Packed) -> LockEntry:
     """Return the entry that was packed."""
     about, more = packed.about, packed.more or NO_MORE
     words = packed.hashes.split(" ")
-    is_skipped = words[0] == _SKIPPED
-    words = [words[1], *_NO_HASHES] if is_skipped else words
+    status = WITHOUT_RESULT.get(words[0], "ok")
+    words = words if status == "ok" else [words[1], *_NO_HASHES]
     recipe, request, text, result, extras = [None if one == NOTHING else one for one in words]
     parts = dict(zip(packed.names, packed.values, strict=True))
     if OWN_KEY in packed.values:
         key = _key_part(name)
         parts |= {part: key for part, value in parts.items() if value == OWN_KEY}
     return LockEntry(
-        status="skipped" if is_skipped else "ok",
+        status=status,
         recipe=recipe or "",
         request=request,
         server=about.server,
