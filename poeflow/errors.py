@@ -86,7 +86,7 @@ class PoeflowError(Exception):
 
     exit_code: ClassVar[int] = 1
     is_shared: ClassVar[bool] = False
-    """Whether every other step would meet it, so that no step tolerates it."""
+    """Whether every other step would meet it: then no step tolerates it, and no run goes on."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -279,7 +279,7 @@ class InsufficientCreditsError(APIStatusError):
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: the key has no permission for this."""
+    """403: the key has no permission for this; it may have some for another bot."""
 
     exit_code = 5
 

@@ -190,7 +190,7 @@ class Client(Generic[InjectedT, ChannelsT]):
         attempts: int = DEFAULT_ATTEMPTS,
         timeout: float | Timeouts | None = None,
         concurrency: int | None = None,
-        requests_per_minute: int | None = None,
+        requests_per_minute: int | RateLimiter | None = None,
         validation: Validation | None = None,
         transport: InjectedT | None = None,
         allow_insecure: bool = False,
@@ -207,7 +207,8 @@ class Client(Generic[InjectedT, ChannelsT]):
         `poe-feature` header). `transport` is one of httpx's or any object with `send` and `close`,
         or `aclose` for the asynchronous client. Plain http beyond loopback needs
         `allow_insecure=True`. With `keyless` no key is sent, for servers without keys. `server` is
-        the server that hints name, by default found from the address.
+        the server that hints name, by default found from the address. Clients that get the same
+        `RateLimiter` as `requests_per_minute` wait together.
 
         Raises `AccountError` without a key and `UsageError` if an argument is wrong.
         """
@@ -345,7 +346,7 @@ def make_options(
     attempts: int = DEFAULT_ATTEMPTS,
     timeout: float | Timeouts | None = None,
     concurrency: int | None = None,
-    requests_per_minute: int | None = None,
+    requests_per_minute: int | RateLimiter | None = None,
     validation: Validation | None = None,
     keyless: bool = False,
     server: Server | None = None,
@@ -361,14 +362,13 @@ def make_options(
         allow_insecure=allow_insecure,
     )
     key = None if keyless else _key(api_key, environ)
-    for name, limit in (("concurrency", concurrency), ("requests_per_minute", requests_per_minute)):
-        if limit is not None:
-            at_least_one(name, limit)
+    if concurrency is not None:
+        at_least_one("concurrency", concurrency)
     config = ClientConfig(
         clock=clock,
         scrubber=Scrubber(*([key] if key is not None else [])),
         server=_server(server, url, is_given=keyless or api_key is not None),
-        rate_limiter=RateLimiter(per_minute=requests_per_minute),
+        rate_limiter=_limiter(requests_per_minute),
         policy=RetryPolicy(attempts=at_least_one("attempts", attempts)),
         timeouts=timeouts_from(timeout, Timeouts()) if timeout is not None else Timeouts(),
     )
@@ -377,6 +377,15 @@ def make_options(
     return Options(
         key=key, base_url=url, config=config, validation=validation_from(validation), proxy=proxy
     )
+
+
+def _limiter(requests_per_minute: int | RateLimiter | None) -> RateLimiter:
+    """Return the caller's limiter, else a new one."""
+    if isinstance(requests_per_minute, RateLimiter):
+        return requests_per_minute
+    if requests_per_minute is not None:
+        at_least_one("requests_per_minute", requests_per_minute)
+    return RateLimiter(per_minute=requests_per_minute)
 
 
 def _server(named: Server | None, url: str, *, is_given: bool) -> Server:

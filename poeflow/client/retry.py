@@ -203,6 +203,7 @@ class RateLimiters:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str | int | None, ...], LastMinute] = {}
+        self._unlimited: dict[str, RateLimiter] = {}
 
     def of(
         self,
@@ -216,6 +217,10 @@ class RateLimiters:
             tokens_per_minute=tokens_per_minute,
             last_minute=self._known.setdefault(named, LastMinute()),
         )
+
+    def of_origin(self, origin: str) -> RateLimiter:
+        """Return the one limiter of a server: it has no limits but those that the server tells."""
+        return self._unlimited.setdefault(origin, RateLimiter())
 
 
 class Pace:

@@ -43,8 +43,6 @@ from poeflow.store.lock.entries import served_otherwise
 
 _Item = TypeVar("_Item")
 _Found = TypeVar("_Found")
-SHARED: Final = frozenset({5, 8, 9})
-"""Exit codes of failures that every step would meet: account, disk, budget."""
 _AT_WORK: Final = frozenset({"made", "failed", "tolerated"})
 """How instances end that took time."""
 
@@ -307,7 +305,7 @@ class RunState:
 
     def _stop(self, name: str, error: PoeflowError) -> None:
         self._stopped_by = self._stopped_by or f"the run stopped when {name} failed"
-        if error.exit_code in SHARED:
+        if error.is_shared:
             self._is_hopeless = True
         if self._failure_policy.fail_fast:
             whole = frozenset(wholes_of(name))

@@ -164,6 +164,7 @@ def _provider(
             server=Server(name=f"provider {name}", variable=own.key_variable or "", is_poe=False),
             concurrency=own.concurrency,
             clock=options.clock,
+            requests_per_minute=options.limiters.of_origin(_origin(own.base_url)),
         )
     provider = Provider(
         client=client,
@@ -177,14 +178,16 @@ def _provider(
 def _poe(options: RunOptions, config: UserConfig) -> tuple[Provider, Secret | None, str]:
     key, client = api_key_from(options.environ), None
     moved = poe_address(options.environ, config)
+    address = moved or DEFAULT_BASE_URL
     if key is not None:
         client = AsyncPoeClient(
             api_key=key,
-            base_url=moved or DEFAULT_BASE_URL,
+            base_url=address,
             allow_insecure=config.allows_insecure_poe,
             clock=options.clock,
+            requests_per_minute=options.limiters.of_origin(_origin(address)),
         )
-    return Provider(client=client, origin=config.origin_of(moved)), key, moved or DEFAULT_BASE_URL
+    return Provider(client=client, origin=config.origin_of(moved)), key, address
 
 
 def _check_encrypted(url: str, provider: str, *, is_allowed: bool) -> None:

@@ -306,3 +306,15 @@ def test_what_one_bot_does_not_permit_is_tolerated(bench, scripted):
     scripted('- {match: {text: row}, fault: "403"}\n')
     outcome = bench.run(TOLERANT_ROWS)
     assert (outcome.exit_code, len(outcome.tolerated)) == (0, 3)
+
+
+def test_a_run_that_keeps_going_goes_on_where_one_bot_is_not_permitted(bench, scripted):
+    refusal = "{status: 403, message: this bot is private, type: permission_error}"
+    scripted(f"- {{match: {{text: row}}, answer: {{error: {refusal}}}}}\n")
+    flow = "poeflow: 1\ndefaults: {model: GPT-5.2}\nsteps:\n"
+    flow += (
+        "  private: {prompt: row}\n  other: {prompt: hi, needs: [first]}\n  first: {prompt: ho}\n"
+    )
+    outcome = bench.run(flow, concurrency=1, keep_going=True)
+    assert (outcome.exit_code, list(outcome.failures)) == (5, ["private"])
+    assert outcome.results.keys() == {"first", "other"}

@@ -181,3 +181,15 @@ def test_runs_that_share_limiters_send_together_what_one_may(bench, head):
     assert clock.monotonic() - began >= 60, "all four were not sent in one minute"
     assert seconds("Tell", RateLimiters()) < 60
     assert len(bench.simulator.requests) == 6
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_runs_that_share_limiters_wait_together_after_a_refusal(bench, scripted, is_shared):
+    refusal = "{status: 429, message: too many, retry_after: 45}"
+    scripted(f"- {{match: {{text: first}}, answer: {{error: {refusal}}}}}\n")
+    flow = "poeflow: 1\nsteps:\n  a: {model: GPT-5.2, retry: {attempts: 1}, prompt: NAME}\n"
+    clock, limiters = QuickClock(), RateLimiters()
+    assert bench.run(flow.replace("NAME", "first"), clock=clock, limiters=limiters).exit_code == 6
+    after = limiters if is_shared else RateLimiters()
+    assert bench.run(flow.replace("NAME", "then"), clock=clock, limiters=after).exit_code == 0
+    assert (bench.events[-1].seconds >= 30) == is_shared
