@@ -35,11 +35,20 @@ _MAX_CYCLES: Final = 20
 _MAX_STEPS_VISITED: Final = 100_000
 """How many steps are visited to find all cycles: each cycle takes another pass over all steps."""
 _SHOWN: Final = 8
+_WORD: Final = lazy_pattern(r"\w+")
 _STEPS: Final = lazy_pattern(r"\bsteps\b")
 _ATTRIBUTE_OF_STEP: Final = lazy_pattern(r"\bsteps\.(\w+)\.(\w+)\b")
 _MEDIA_OF_ALL: Final = lazy_pattern(
-    r"\bsteps\.(\w+)\.all\s*\|\s*map\(\s*attribute\s*=\s*(?:'media'|\"media\")\s*\)"
+    r"\bsteps\.(\w+)\.all\s*(?:\|\s*map\(\s*attribute\s*=\s*(?:'media'|\"media\")\s*\)"
+    r"|\[\s*-?\d+\s*\]\s*\.\s*media\b)"
 )
+_EACH_OF_ALL: Final = lazy_pattern(r"\bfor\s+(\w+)\s+in\s+steps\.(\w+)\.all(?=\s*[-+]?%\}|\s+if\b)")
+_TAG: Final = lazy_pattern(r"(?s)\{[{%].*?[%}]\}")
+_SEEN_OF_EACH: Final = lazy_pattern(r"\b(\w+)\s*\.\s*(?:media|key|status|item|matrix)\b")
+_NEIGHBOUR: Final = lazy_pattern(
+    r"\bloop\b(?!\s*\.\s*(?:index0?|revindex0?|first|last|length)\b)|\b(?:prev|next)item\b"
+)
+"""In a loop of a template: more than the place of an item, perhaps another item."""
 _OTHER_FILE: Final = lazy_pattern(r"\b(?:include|import|extends|from)\b")
 """In a template: it is more than its own text."""
 _VERDICTS: Final = lazy_pattern(rf"\b(?:{'|'.join(sorted(VERDICT_ATTRIBUTES))})\b")
@@ -110,10 +119,24 @@ def _read_widely(file: FlowFile, finding: TemplateFinding) -> frozenset[str]:
     text = None if node is None else node.data
     if not isinstance(text, str) or _OTHER_FILE.search(text):
         return read
-    named, media = _ATTRIBUTE_OF_STEP.findall(text), _MEDIA_OF_ALL.findall(text)
+    named = _ATTRIBUTE_OF_STEP.findall(text)
+    media = [*_MEDIA_OF_ALL.findall(text), *_media_of_each(text)]
     if len(_STEPS.findall(text)) > len(named):
         return read
     return frozenset(name for name in read if not _takes_media(name, named, media))
+
+
+def _media_of_each(text: str) -> Iterator[str]:
+    """Yield the step of each loop of a template over all results that sees no more than media."""
+    tags, rest = " ".join(_TAG.findall(text)), _TAG.sub(" ", text)
+    if _NEIGHBOUR.search(tags) or "}}" in rest or "%}" in rest:  # a tag may end within a text
+        return
+    loops = _EACH_OF_ALL.findall(tags)
+    words, seen = _WORD.findall(tags), _SEEN_OF_EACH.findall(tags)
+    for name, step in loops:
+        headers = sum(name == one for one, _ in loops)
+        if words.count(name) == headers + seen.count(name):
+            yield step
 
 
 def _takes_media(step: str, named: Sequence[tuple[str, str]], media: Sequence[str]) -> bool:

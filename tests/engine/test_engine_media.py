@@ -169,6 +169,8 @@ LOOP = f"""{HEAD}\
   album: {{model: GPT-5.2, prompt: %s, attachments: [{{from: "%s"}}]}}
 """
 MEDIA = "steps.draw.all | map(attribute='media') | flatten"
+EACH, END = "{% for one in steps.draw.all %}", "{% endfor %}"
+IF = "{% for one in steps.draw.all if "
 
 
 def calls_in_clone(bench, flow: str) -> dict[str, int]:
@@ -186,6 +188,10 @@ def calls_in_clone(bench, flow: str) -> dict[str, int]:
         ("describe", MEDIA),
         ("describe", f"{{{{ {MEDIA} }}}}"),
         (f'"describe {{{{ {MEDIA} | length }}}}, {{{{ steps.draw.status }}}}"', MEDIA),
+        (f'"describe {EACH}{{{{ one.item }}}} {{{{ one.media[0] }}}} {END} one"', MEDIA),
+        (f'"describe {IF}one.media %}}{{{{ loop.index }}}} {{{{ one.key }}}}{END}"', MEDIA),
+        (f'"describe {EACH}{{{{ one.key }}}}{END} {EACH}{{{{ one.media[0] }}}}{END}"', MEDIA),
+        ('"describe {{ steps.draw.all[0].media[0] }}"', MEDIA),
     ],
 )
 def test_a_clone_has_the_pictures_of_a_loop_in_their_files(bench, prompt, attached):
@@ -206,6 +212,17 @@ def test_a_clone_has_the_pictures_of_a_loop_in_their_files(bench, prompt, attach
         "\"describe {% set all = steps.draw.all %}{{ all | map(attribute='text') | join }}\"",
         '"describe {{ steps.draw.all[0].text }}"',
         "\"describe {{ steps.draw['otter'].text }}\"",
+        f'"describe {EACH}{{{{ one.text }}}}{END}"',
+        f'"describe {EACH}{{{{ one.key }}}}{END} {EACH}{{{{ one | tojson }}}}{END}"',
+        f"\"describe {EACH}{{{{ one['text'] }}}}{END}\"",
+        f'"describe {EACH}{{% set two = one %}}{{{{ two.text }}}}{END}"',
+        f'"describe {EACH}{{{{ loop.previtem.text if not loop.first }}}}{END}"',
+        f"\"describe {EACH}{{{{ loop['nextitem'].text if not loop.last }}}}{END}\"",
+        f'"describe {IF}one.text %}}{{{{ one.key }}}}{END}"',
+        f"\"describe {EACH}{{{{ one.media[0] ~ '}}}}' ~ one.text }}}}{END}\"",
+        f"\"describe {EACH}{{{{ one.media[0] ~ '%}}' ~ one.text }}}}{END}\"",
+        '"describe {% for one in steps.draw.all | reverse %}{{ one.text }}{% endfor %}"',
+        '"describe {{ steps.draw.all[0].text }} {{ steps.draw.all[0].media[0] }}"',
         "\"describe {% include 'more.md' %}\"",
         "{file: more.md}",
     ],
