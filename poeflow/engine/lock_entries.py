@@ -188,7 +188,7 @@ def whole_result(entry: LockEntry, result: StepResult) -> StepResult | None:
     return None
 
 
-def _orders_of_media(entry: LockEntry) -> Iterator[tuple[str, ...]]:
+def _orders_of_media(entry: LockEntry) -> Iterable[tuple[str, ...]]:
     """Yield the media of an entry in each order, if they are few: the lock has them by name."""
     media = tuple(filter(media_links.is_media_name, entry.outputs))
     return itertools.permutations(media) if len(media) <= _FEW else iter((media,))

@@ -338,7 +338,7 @@ class Recipes:
 
     def _read(self, part: str) -> str:
         """Return the current hash of a file, or of a pattern's list of files."""
-        kind, _, path = part.partition(" ")
+        kind, _, path = part.removeprefix(recipe_parts.SHOWN).partition(" ")
         try:
             if kind == "reads":
                 return self._attachments.digest(path)
@@ -406,6 +406,11 @@ def read_parts(reads: Reads) -> dict[str, str]:
     files |= {f"reads {path}": digest for path, digest in read.items()}
     globs = {f"glob {pattern}": digest for pattern, digest in reads.globs.items()}
     return files | globs
+
+
+def shown_parts(reads: Reads) -> dict[str, str]:
+    """Return the parts for files that the outputs of a used flow read."""
+    return {f"{recipe_parts.SHOWN}{part}": digest for part, digest in read_parts(reads).items()}
 
 
 def decides_more(part: str, expected: str, *, is_asked: bool) -> bool:

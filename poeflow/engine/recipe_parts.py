@@ -21,6 +21,8 @@ RESULTS: Final = "results within"
 """The part for the results of a used flow's steps that its outputs show."""
 LOOP: Final = "for_each"
 """The part for the expressions that give the items of a loop over what a step gives."""
+SHOWN: Final = f"{OUTPUTS} "
+"""Begins the names of parts: files that the outputs of a used flow read."""
 _INPUTS: Final = lazy_pattern(r"\binputs\b")
 _READS: Final = lazy_pattern(r"\b(?:file|read|glob|include|import|from|extends)\b")
 """In the outputs of a used flow: they may show what is in files."""
@@ -143,10 +145,11 @@ def results_within(
 ) -> str | None:
     """Return the hash of what the outputs of a used flow show; None if it is not known.
 
-    `digests` are those of the steps they name, `given` the hashes of the flow's inputs.
+    `digests` are those of the steps they name, `given` the hashes of the flow's inputs. The files
+    that they read are parts of their own.
     """
     shown = encode_json(checked.file.flow.outputs).decode()
-    if _READS.search(shown) or None in digests.values():
+    if None in digests.values():
         return None
     return sha256_of_json([dict(digests), dict(given) if _INPUTS.search(shown) else {}])
 

@@ -134,3 +134,38 @@ def test_what_changes_no_output_is_proven_and_nothing_is_asked(bench, clone):
     assert bench.states(changed)["u"] == ("fresh", ())
     assert bench.run(changed).exit_code == 0
     assert len(bench.prompts()) == asked
+
+
+READING = {
+    "read": "{{ read('words.txt') }}",
+    "glob": "{{ glob('w*.txt') | join }}",
+    "include": "{% include 'words.txt' %}",
+}
+
+
+PASSED = """\
+poeflow: 1
+steps:
+  a: {model: GPT-5.2, prompt: hi}
+  u: {use: child.yaml, with: {n: "{{ steps.a.text | length }}", note: here}}
+"""
+
+
+@pytest.mark.parametrize("flow", [USED, REPEATED, PASSED], ids=["used", "repeated", "passed"])
+@pytest.mark.parametrize("shown", READING.values(), ids=READING)
+def test_outputs_that_read_files_are_proven_while_these_stay(bench, clone, flow, shown):
+    child = CHILD.replace('note: "{{ inputs.note }}"', f'note: "{shown}"')
+    bench.write("words.txt", "some words")
+    asked = clone(flow, child)
+    assert set(bench.states(flow).values()) == {("fresh", ())}
+    assert bench.run(flow).exit_code == 0
+    assert len(bench.simulator.requests) == asked
+    bench.forget_answers()
+    for name in ("words.txt", "wild.txt"):
+        bench.write(name, "other words")
+    assert bench.states(flow)["u"][0] != "fresh"
+    assert bench.locked() != []
+    assert bench.run(flow).exit_code == 0
+    assert bench.locked() == []
+    bench.forget_answers()
+    assert bench.locked() == []

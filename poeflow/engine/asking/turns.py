@@ -166,7 +166,10 @@ class Turns:
 
 
 class FlowTurns:
-    """The turns of one instance that uses a flow. `values` are what its templates see besides."""
+    """The turns of one instance that uses a flow. `values` are what its templates see besides.
+
+    `reads` has what the outputs of the flow read.
+    """
 
     def __init__(self, texts: Texts, step: str, repeat: Repeat | None, values: Values) -> None:
         self._texts = texts
@@ -174,6 +177,7 @@ class FlowTurns:
         self._repeat = repeat
         self._values = values
         self.taken: tuple[dict[str, Json], ...] = ()
+        self.reads = Reads()
         self.verdicts: tuple[Verdict, ...] = ()
 
     @property

@@ -7,8 +7,15 @@ import msgspec
 from poeflow.digest import Json, sha256_of_json
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.lock_entries import LockProof, differences, skipped_entry
-from poeflow.engine.recipe import Recipe, read_parts
-from poeflow.engine.recipe_parts import LOOP, is_tied, passed_inputs, results_within
+from poeflow.engine.recipe import read_parts
+from poeflow.engine.recipe_parts import (
+    LOOP,
+    SHOWN,
+    Recipe,
+    is_tied,
+    passed_inputs,
+    results_within,
+)
 from poeflow.engine.results import InstanceOutcome
 from poeflow.engine.step_state import StepUnderWay, carried_digest
 from poeflow.errors import PoeflowError
@@ -221,7 +228,9 @@ class FlowProver:
             )
         except PoeflowError:
             return None  # the run itself reports the error
-        passed = passed_inputs(plan.checked, step, recipe.parts, state.freshness.reread(instance))
+        read = state.freshness.reread(instance).items()
+        reads = {part: one for part, one in read if not part.startswith(SHOWN)}
+        passed = passed_inputs(plan.checked, step, recipe.parts, reads)
         child = FlowProver(FlowState(used, state.run_state, prefix=prefix, passed=passed))
         return child if await child.prove() else None
 

@@ -9,7 +9,7 @@ from poeflow.engine.asking.request import NotHere, ToBeAsked
 from poeflow.engine.asking.turns import FlowTurns
 from poeflow.engine.flow_state import FlowState
 from poeflow.engine.instance_runner import InstanceRunner
-from poeflow.engine.recipe import read_parts
+from poeflow.engine.recipe import read_parts, shown_parts
 from poeflow.engine.recipe_parts import passed_inputs
 from poeflow.engine.results import (
     InstanceOutcome,
@@ -332,7 +332,7 @@ class FlowRun:
             source="ran",
             key=work.instance.key,
             outputs=turns.taken[-1],
-            reads=read_parts(work.reads),
+            reads={**read_parts(work.reads), **shown_parts(turns.reads)},
             verdicts=turns.verdicts,
         )
         refuse_failing(result, kind="flow")
@@ -378,7 +378,7 @@ class FlowRun:
         is_proven = work.ask == "unless answered" and child.is_as_locked()
         if is_proven and any(outcome.is_absent for outcome in outcomes):
             return NotHere(fingerprint="")
-        return await child.outputs_for(work.name)
+        return await child.outputs_for(work.name, turns)
 
     async def outputs(self) -> FlowOutputs:
         """Return the declared outputs, else the texts of the steps that no step needs.
@@ -389,12 +389,18 @@ class FlowRun:
         await self._runner.recall(steps_shown(self.state.plan.checked))
         return outputs_of(self.state)
 
-    async def outputs_for(self, reader: str) -> FlowOutputs | Unknown:
-        """Return the same for the step that uses the flow; missing answers are asked again."""
+    async def outputs_for(self, reader: str, turns: FlowTurns) -> FlowOutputs | Unknown:
+        """Return the same for the step that uses the flow; missing answers are asked again.
+
+        What the outputs read is recorded with the `turns`.
+        """
         missing = await self._runner.fetch(steps_shown(self.state.plan.checked), reader=reader)
         while missing is None and await self._prove_again():
             missing = await self._runner.fetch(steps_shown(self.state.plan.checked), reader=reader)
-        return outputs_of(self.state) if missing is None else missing
+        if missing is not None:
+            return missing
+        with self.state.plan.texts.reader.recording(turns.reads):
+            return outputs_of(self.state)
 
     def is_as_locked(self) -> bool:
         """Whether all steps have the results that the lock has, also those that are not here."""

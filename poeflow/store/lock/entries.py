@@ -16,6 +16,7 @@ Hash = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
 LongHash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
+_READ: Final = ("file ", "glob ", "reads ", "outputs ")
 LockStatus = Literal["ok", "skipped", "empty"]
 """`skipped` by its own `if`; `empty` is a loop over what a step gives, which had no items."""
 
@@ -155,10 +156,10 @@ def with_path(entry: LockEntry, then: str, now: str) -> LockEntry:
 
 
 def reads_in(entry: LockEntry) -> tuple[str, ...]:
-    """Return the parts of an entry for what its templates, or its command, read."""
+    """Return the parts of an entry for what its templates, its command or its outputs read."""
     return _reads_among(tuple(entry.parts))
 
 
 @functools.lru_cache(maxsize=256)  # the instances of a loop mostly have parts of the same names
 def _reads_among(parts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in parts if name.startswith(("file ", "glob ", "reads ")))
+    return tuple(name for name in parts if name.startswith(_READ))
