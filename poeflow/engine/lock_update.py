@@ -214,19 +214,23 @@ class LockUpdate:
     def no_longer_written(self) -> dict[str, str]:
         """Files that earlier runs wrote and this run's instances do not, with their hashes.
 
-        What a person edited and accepted has the hash of what poeflow wrote there before.
+        What a person edited and accepted has the hash of what poeflow wrote there before, unless
+        the person gave it up.
         """
         made = {path for entry in self._new.rare() for path in entry.outputs}
         found: dict[str, str] = {}
         for side in self._sides:
-            found |= side.orphans
             for entry in side.rows.rare():
                 found |= _own_files(entry)
+            found |= side.orphans
         return {path: digest for path, digest in found.items() if path not in made}
 
     def left_by_gone(self, files: Mapping[str, str]) -> list[str]:
-        """Return those of `files`, by path, whose instance of the last run makes no file now."""
-        found = set[str]()
+        """Return those of `files`, by path, whose instance of the last run makes no file now.
+
+        Also those that none made in the last run.
+        """
+        found = self.orphans.keys() & files.keys()
         for name in self._old if files else ():
             new = self._new.find(name)
             if new is None or not new.outputs:
@@ -235,10 +239,10 @@ class LockUpdate:
 
     def files_of(self, names: Iterable[str]) -> dict[str, str]:
         """Return the files that poeflow wrote for these instances, and earlier orphans."""
-        found = dict(self.orphans)
+        found: dict[str, str] = {}
         for name in names:
             found |= _own_files(self._old[name])
-        return found
+        return {**found, **self.orphans}
 
     @staticmethod
     def edited_media(orphans: Mapping[str, str]) -> dict[str, str]:

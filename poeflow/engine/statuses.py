@@ -290,14 +290,18 @@ def gone_statuses(
 ) -> Iterator[InstanceStatus]:
     """Yield the statuses of entries that no instance has now, then of files that no step writes.
 
-    The files `left` were edited: those are told with their entries.
+    The files `left` were edited: those are told with their entries, if they have any.
     """
+    rest = {*left}
     for name, entry in gone.items():
         files = sorted(entry.outputs.keys() & left) if entry is not None else ()
+        rest.difference_update(files)
         reasons = (GONE, *(unmade_words(path, is_edited=True) for path in files))
         yield InstanceStatus(id=name, state="stale", reasons=reasons)
     for path in orphans:
         yield InstanceStatus(id=path[2:], state="orphaned", reasons=(_UNMADE,))
+    for path in sorted(rest):
+        yield InstanceStatus(id=path[2:], state="orphaned", reasons=(_LEFT,))
 
 
 def unmade_words(path: str, *, is_edited: bool) -> str:

@@ -13,6 +13,7 @@ from poeflow.answers.schemas import Schema
 from poeflow.digest import sha256_of, sha256_of_json, short_hash
 from poeflow.engine.lock_update import LockUpdate
 from poeflow.engine.recipe_parts import Recipe
+from poeflow.engine.statuses import GONE
 from poeflow.errors import UsageError
 from poeflow.flowfile.model import Output
 from poeflow.operations.check import Checkup, checked_again
@@ -81,9 +82,12 @@ async def accept(
         accepting = AcceptedFiles(files, asked_for, drop=drop, orphans=orphans)
         quiet = quiet_options(found.project, options)
         surveyed = (plan, planner, found.project, quiet, lock_update)
-        accepting.wait(lock_update, await survey_plan(*surveyed, accepting=accepting))
+        statuses = await survey_plan(*surveyed, accepting=accepting)
+        accepting.wait(lock_update, statuses)
         for path in sorted(asked_for - accepting.found - orphans):
             message = f"{path[2:]} is written by no step of {plan.file.name}"
+            if path in _files_of_gone(statuses, lock_update):
+                raise _of_nobody(message, is_there=files.look(path) != "missing")
             is_by_inputs = bool(plan.flow.inputs and ledger.written(path))
             hint = _unknown_until(lock_update, lock, is_by_inputs=is_by_inputs)
             raise UsageError(message, hint=hint)
@@ -105,6 +109,18 @@ def _project_path(project: Project, path: Path) -> str:
     except ValueError:
         message = f"{path} is outside of the project"
         raise UsageError(message, hint=f"the project is {project.root}") from None
+
+
+def _files_of_gone(looked: Iterable[InstanceStatus], lock_update: LockUpdate) -> frozenset[str]:
+    """Return the files of instances of the last run that are not in the flow any more."""
+    entries = (lock_update.entry(one.id) for one in looked if GONE in one.reasons)
+    return frozenset(path for entry in entries if entry is not None for path in entry.outputs)
+
+
+def _of_nobody(message: str, *, is_there: bool) -> UsageError:
+    kept = "it was edited by hand, so it is yours: keep it, or delete it"
+    hint = kept if is_there else "it is not there, either: the next run forgets it"
+    return UsageError(f"{message} any more", hint=hint)
 
 
 def _without_file(names: Sequence[str]) -> UsageError:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from poeflow.errors import UsageError
 from poeflow.events import Warned
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\nsteps:\n"
@@ -135,3 +136,54 @@ CHAINED = (
 def test_what_reads_a_loop_with_skipped_parts_is_locked(bench):
     assert bench.run(CHAINED).exit_code == 0
     assert bench.locked() == []
+
+
+MADE = HEAD + "  a: {prompt: hi}\n  b: {prompt: ho, output: {save: out/b.txt}}\n"
+GONE = HEAD + "  a: {prompt: hi}\n"
+YOURS = "no step writes it any more; it was edited by hand, so it stays, and is yours"
+
+
+@pytest.mark.parametrize("with_state", [True, False])
+def test_a_file_left_behind_that_is_then_edited_is_told_once(bench, with_state):
+    bench.run(MADE)
+    bench.run(GONE)
+    assert bench.states(GONE)["out/b.txt"][0] == "orphaned"
+    bench.write("out/b.txt", "mine\n")
+    if not with_state:
+        bench.forget_answers()
+    assert bench.states(GONE)["out/b.txt"] == ("orphaned", (YOURS,))
+    assert bench.locked() == [f"out/b.txt: orphaned: {YOURS}"]
+    bench.run(GONE, prune_outputs=True)
+    assert [one for one in warnings(bench) if "answer" not in one] == [f"out/b.txt: {YOURS}"]
+    assert (bench.folder / "out/b.txt").read_text() == "mine\n"
+    bench.run(GONE, prune_outputs=True)
+    assert not any("out/b.txt" in one for one in warnings(bench))
+    assert bench.locked() == []
+
+
+def test_a_file_that_was_given_up_and_then_left_behind_stays_known(bench):
+    bench.run(MADE)
+    bench.write("out/b.txt", "mine\n")
+    bench.accept(MADE)
+    bench.accept(MADE, drop=True)
+    moved = MADE.replace("out/b.txt", "out/c.txt")
+    bench.run(moved)
+    assert bench.states(moved)["out/b.txt"][0] == "orphaned"
+    bench.run(moved, prune_outputs=True)
+    assert not (bench.folder / "out/b.txt").exists()
+    assert bench.locked() == []
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_giving_up_a_file_whose_step_is_gone_says_whose_it_is(bench, is_there):
+    bench.run(MADE)
+    bench.write("out/b.txt", "mine\n")
+    bench.accept(MADE)
+    if not is_there:
+        (bench.folder / "out/b.txt").unlink()
+    with pytest.raises(UsageError) as caught:
+        bench.accept(GONE, "out/b.txt", drop=True)
+    assert caught.value.message == "out/b.txt is written by no step of a any more"
+    kept = "it was edited by hand, so it is yours: keep it, or delete it"
+    forgotten = "it is not there, either: the next run forgets it"
+    assert caught.value.hint == (kept if is_there else forgotten)
