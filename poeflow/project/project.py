@@ -58,6 +58,10 @@ _DRIVE: Final = lazy_pattern(r"[A-Za-z]:/")
 _ADDRESS: Final = lazy_pattern(r"/(https?):/(.+)")
 
 
+OR_ATTACHED: Final = ", or attach it"
+"""Ends the hint about a file of a flow that is no text."""
+
+
 class FileProblem(PoeflowError):  # noqa: N818 - it becomes a Problem at the place that names the file
     """A file cannot be used: missing, a folder, outside the project, too large, not UTF-8."""
 
@@ -200,7 +204,7 @@ class Project(msgspec.Struct, frozen=True):
             return text_of(data)
         except NotTextError as error:
             message = f"{canonical} is not UTF-8 text (line {error.line})"
-            raise FileProblem(message, hint="save it as UTF-8, or attach it") from None
+            raise FileProblem(message, hint=f"save it as UTF-8{OR_ATTACHED}") from None
 
     def real_path(self, canonical: str) -> Path:
         """Return the real path of a file, links followed.

@@ -449,3 +449,18 @@ def test_no_file_outside_the_project_is_read(desk):
         "//.env.txt",
     ]
     assert "secret-value-1" not in (desk.folder / "a.yaml").read_text()
+
+
+def test_a_file_that_is_no_text_is_named_as_it_was_given(desk):
+    desk.write("sub/c.prompty", b"---\nname: x\n---\nuser:\nh\xe9llo\n")
+    done = desk.run("import", "sub/c.prompty")
+    assert (done.returncode, done.stderr) == (
+        3,
+        "error: sub/c.prompty is not UTF-8 text (line 5)\n  save it as UTF-8\n",
+    )
+    desk.write("sub/p.txt", b"h\xe9llo")
+    desk.write("sub/pf.yaml", "prompts: [file://p.txt]\nproviders: [openai:gpt-4o]\n")
+    done = desk.run("import", "sub/pf.yaml")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: sub/pf.yaml has no prompts that can be taken over\n")
+    assert "//sub/p.txt is not UTF-8 text (line 1); save it as UTF-8\n" in done.stderr

@@ -8,7 +8,7 @@ from poeflow.errors import InvalidFlowError
 from poeflow.flowfile.yaml_tree import Document, KeyPath, parse
 from poeflow.problems import Place, Problem
 from poeflow.project.globs import is_pattern, matches
-from poeflow.project.project import FileProblem, Project
+from poeflow.project.project import OR_ATTACHED, FileProblem, Project
 
 FENCE: Final = "---"
 FILE: Final = "file://"
@@ -27,7 +27,11 @@ class Source:
         self.shown = shown
         self._project = project
         self._notes: list[Problem] = []
-        text = project.read_text(path)
+        try:
+            text = project.read_text(path)
+        except FileProblem as problem:
+            message = problem.message.replace(path, shown, 1)
+            raise FileProblem(message, hint=_hint(problem)) from None
         head, self.body = _parted(text)
         self.has_front_matter = head is not None
         self.document = Document(path=shown, text="", root=None)
@@ -67,7 +71,7 @@ class Source:
             path = self._project.canonical(name.removeprefix(FILE), relative_to=self.path)
             return self._project.read_text(path)
         except FileProblem as problem:
-            self.note(at, problem.message, problem.hint)
+            self.note(at, problem.message, _hint(problem))
             return None
 
     def found(self, name: str, at: KeyPath) -> list[str]:
@@ -96,6 +100,11 @@ class Source:
         if document is not None and document.problems:
             self.note(at, str(document.problems[0]))
         return document.root.data if document is not None and document.root is not None else None
+
+
+def _hint(problem: FileProblem) -> str:
+    """Return what to do about a file that is imported: nothing can be attached yet."""
+    return problem.hint.removesuffix(OR_ATTACHED)
 
 
 def texts_of(value: Json) -> list[str]:

@@ -30,6 +30,8 @@ _KNOWN: Final = frozenset(
 )
 _OPTIONS: Final = frozenset({"maxConcurrency", "showProgressBar"})
 _OF_A_PROVIDER: Final = frozenset({"id", "label", "config", "prompts"})
+_SHOWN: Final = 3
+"""How many notes an error has."""
 _TEXT_FILES: Final = (".txt", ".md", ".json", ".yaml", ".yml", ".j2")
 _OF_A_PROMPT: Final = frozenset({"raw", "id", "label"})
 _MADE_MESSAGES: Final = lazy_pattern(r"""\s*\[[^\]]*?["']role["']""")
@@ -77,7 +79,8 @@ def from_promptfoo(source: Source, bots: BotNames) -> ImportedFlow:
     prompts = list(_prompts(source))
     if not models or not prompts:
         missing = "prompts" if models else "providers"
-        raise UsageError(f"{source.shown} has no {missing} that can be taken over")
+        hint = "\n".join(map(str, source.notes[:_SHOWN]))
+        raise UsageError(f"{source.shown} has no {missing} that can be taken over", hint=hint)
     tests = tests_in(source, bots)
     steps: dict[str, Json] = {}
     for prompt in prompts:
