@@ -1,6 +1,5 @@
 """Messages about instances for the end of a run, those of one cause together."""
 
-import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -13,7 +12,10 @@ MAX_NOTES: Final = 20_000
 NAMED: Final = 3
 """How many instances of one cause are named."""
 _COUNT: Final = lazy_pattern(r"\A\d+ of (?=\d+ samples passed)")
-_FOUND: Final = lazy_pattern(r", found .*", re.DOTALL)
+_EXPECTED: Final = lazy_pattern(r"\bexpected\b")
+_FOUND: Final = ", found "
+_TO_FOUND: Final = lazy_pattern(r'(?:[^"]|"[^"]*")*?(?=, found )')
+"""What comes before that, texts in quotes taken whole."""
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -74,5 +76,13 @@ def cause_of(message: str) -> str:
 
 
 def without_finding(message: str) -> str:
-    """Return what was expected, without what was found instead and all that follows."""
-    return _FOUND.sub("", message)
+    """Return what was expected, without what was found instead and all that follows.
+
+    A text in quotes belongs to what was expected, whatever it says.
+    """
+    begin = _EXPECTED.search(message)
+    if begin is None:
+        return message
+    found = _TO_FOUND.match(message, begin.end())
+    end = message.find(_FOUND, begin.end()) if found is None else found.end()
+    return message if end < 0 else message[:end]
