@@ -1,6 +1,7 @@
 """A loop whose instances run in order, each with what it carries on from the one before."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -283,3 +284,13 @@ def test_the_verdict_of_an_accepted_text_that_no_rule_judges_is_carried_on(bench
     bench.accept(flow)
     assert bench.run(flow).exit_code == 0
     assert {"b after 1.0", "a got 1.0"} <= {*bench.prompts()}
+
+
+def test_a_fold_of_texts_accumulates_results(bench, scripted):
+    scripted('- {match: {text: Invent}, answer: {template: "{{ prompt[-5:] }}"}}\n')
+    page = Path(__file__).parents[2] / ".github/docs/flows.md"
+    [flow] = [one for one in page.read_text().split("```yaml\n")[1:] if "Invent a name" in one]
+    found = bench.run(flow.partition("```")[0]).outputs
+    assert found == {"names": "Names\n1. ship.\n2. iver.\n3. hill."}
+    bench.forget_answers()
+    assert bench.locked() == []
