@@ -290,12 +290,12 @@ class FlowState:
         self.run_state.note_left_out(name)
         if self._is_survey and step not in self._read:
             return _LEFT_OUT
-        lock_update = self.run_state.lock_update
+        entry = self.run_state.lock_update.entry(name)
         return InstanceOutcome(
             name=name,
             key=key,
             ending="left out",
-            entry=None if lock_update.is_empty(name) else lock_update.entry(name),
+            entry=None if entry is not None and entry.status == "empty" else entry,
         )
 
     def blocked(
