@@ -1,7 +1,7 @@
 """Results of instances as entries of the lock, made of hashes, and what an entry proves."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec

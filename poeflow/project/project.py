@@ -59,7 +59,6 @@ _ADDRESS: Final = lazy_pattern(r"/(https?):/(.+)")
 
 
 OR_ATTACHED: Final = ", or attach it"
-"""Ends the hint about a file of a flow that is no text."""
 
 
 class FileProblem(PoeflowError):  # noqa: N818 - it becomes a Problem at the place that names the file

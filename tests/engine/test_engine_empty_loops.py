@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from poeflow.operations.lock_merge import merged
+from poeflow.operations.lock_repair import merged
 from poeflow.store.lockfile import Lock, LockFile
 
 HEAD = "poeflow: 1\ndefaults: {model: GPT-5.2}\nsteps:\n"

@@ -399,7 +399,8 @@ class FlowRun:
             missing = await self._runner.fetch(steps_shown(self.state.plan.checked), reader=reader)
         if missing is not None:
             return missing
-        with self.state.plan.texts.reader.recording(turns.reads):
+        texts = self.state.plan.texts
+        with texts.reader.recording(turns.reads):
             return outputs_of(self.state)
 
     def is_as_locked(self) -> bool:
