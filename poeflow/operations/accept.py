@@ -1,7 +1,7 @@
 """Accepts edited output files as the texts of their steps, or undoes that."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -73,16 +73,14 @@ async def accept(
         if lock is None:
             raise UsageError("inputs given by hand have no lock", hint="use --inputs-file")
         lock.sides()  # one that cannot be read is not overwritten: its other entries would be lost
-        lengths = lengths_in(workspace, plan, options)
-        lock_update = lock_update_of(lock, options.listener, lengths)
+        lock_update = lock_update_of(lock, options.listener, lengths_in(workspace, plan, options))
         own, ledger = (found.project, workspace, plan.file.path, options), workspace.ledger()
         files = output_files(*own, lock_update=lock_update, ledger=ledger)
         asked_for = frozenset(_project_path(found.project, path) for path in wanted)
         orphans = asked_for & lock_update.orphans.keys()
         accepting = AcceptedFiles(files, asked_for, drop=drop, orphans=orphans)
-        quiet = quiet_options(found.project, options)
-        surveyed = (plan, planner, found.project, quiet, lock_update)
-        statuses = await survey_plan(*surveyed, accepting=accepting)
+        seen = (plan, planner, found.project, quiet_options(found.project, options), lock_update)
+        statuses = await survey_plan(*seen, accepting=accepting)
         accepting.wait(lock_update, statuses)
         for path in sorted(asked_for - accepting.found - orphans):
             message = f"{path[2:]} is written by no step of {plan.file.name}"
@@ -111,7 +109,7 @@ def _project_path(project: Project, path: Path) -> str:
         raise UsageError(message, hint=f"the project is {project.root}") from None
 
 
-def _files_of_gone(looked: Iterable[InstanceStatus], lock_update: LockUpdate) -> frozenset[str]:
+def _files_of_gone(looked: Sequence[InstanceStatus], lock_update: LockUpdate) -> frozenset[str]:
     """Return the files of instances of the last run that are not in the flow any more."""
     entries = (lock_update.entry(one.id) for one in looked if GONE in one.reasons)
     return frozenset(path for entry in entries if entry is not None for path in entry.outputs)
