@@ -115,12 +115,12 @@ def merged_sides(lock: LockFile, git: Git | None) -> tuple[Lock, ...]:
 
     A run that was stopped, `lock fill` and `accept` write one side of it.
     """
-    others = () if git is None else git.merging
-    if git is None or not others:
+    if git is None or not git.has_merged:
         return ()
     texts = unresolved_sides(git, lock.shown)
-    if not texts:
-        found = (git.ask("cat-file", "blob", f"{one}:./{lock.shown}") for one in ("HEAD", *others))
+    if not texts and git.merging:
+        commits = ("HEAD", *git.merging)
+        found = (git.ask("cat-file", "blob", f"{one}:./{lock.shown}") for one in commits)
         texts = [text for text in found if text is not None]
     return tuple(_readable(lock, texts))
 
@@ -129,11 +129,12 @@ def committed_sides(lock: LockFile, git: Git | None) -> Callable[[], tuple[Lock,
     """Return a function for the locks of both parents of HEAD, if that is a merge.
 
     A merge may be committed before a run has finished it: the lock has only some of its entries.
+    The commit of a rebase or a squash merge has one parent: then the index still has both sides.
     Git is asked when it is called.
     """
 
     def sides() -> tuple[Lock, ...]:
-        if git is None or git.merging:
+        if git is None or git.has_merged:
             return ()
         found: list[bytes] = []
         for parent in ("HEAD^2", "HEAD^1"):
@@ -141,7 +142,8 @@ def committed_sides(lock: LockFile, git: Git | None) -> Callable[[], tuple[Lock,
             if text is None:  # HEAD is no merge, or that side has no lock
                 break
             found.append(text)
-        return tuple(_readable(lock, reversed(found)))
+        texts = reversed(found) if found else unresolved_sides(git, lock.shown)
+        return tuple(_readable(lock, texts))
 
     return sides
 

@@ -265,6 +265,11 @@ class Git:
         return () if self._repository is None else self._repository.merging
 
     @property
+    def has_merged(self) -> bool:
+        """Whether there are conflicts of a merge that is not committed; read without git."""
+        return self._repository is not None and self._repository.has_merged
+
+    @property
     def is_shallow(self) -> bool:
         """Whether the repository is a clone without all commits."""
         shallow = None if self._repository is None else self._repository.common / "shallow"

@@ -24,8 +24,14 @@ _REF: Final = lazy_pattern(rb"ref:[ \t]*(refs/[^\x00-\x20~^:?*\[\\\x7f]+)")
 _STARTS: Final = ("refs/", "refs/tags/", "refs/heads/", "refs/remotes/")
 """Where a name is looked for, in git's order (https://git-scm.com/docs/gitrevisions)."""
 _OWN_HEAD: Final = lazy_pattern(r"[A-Z]+_HEAD")
-_MERGING: Final = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REBASE_HEAD", "REVERT_HEAD")
+_MERGING: Final = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
 """The files with such a commit (https://git-scm.com/docs/gitrevisions)."""
+_REBASED: Final = "REBASE_HEAD"
+"""The same of a rebase: git leaves it behind when that has ended."""
+_REBASING: Final = ("rebase-merge", "rebase-apply")
+"""The folders of a rebase that is under way."""
+_LEFT: Final = "AUTO_MERGE"
+"""The file that names what git 2.34 or newer left of a merge with conflicts."""
 _DEEPEST: Final = 5
 _MAX_LINE: Final = 8 * 1024
 _MAX_REFS: Final = 64 * 1024 * 1024
@@ -81,8 +87,15 @@ class Repository(msgspec.Struct, frozen=True):
     @property
     def merging(self) -> tuple[str, ...]:
         """The commits that are being merged into HEAD, or picked for it. Read without git."""
-        lines = (data_of(self.folder / name, _MAX_LINE) or b"" for name in _MERGING)
+        rebases = any(is_kind(stat.S_ISDIR, self.folder / name) for name in _REBASING)
+        names = (*_MERGING, _REBASED) if rebases else _MERGING
+        lines = (data_of(self.folder / name, _MAX_LINE) or b"" for name in names)
         return tuple(line.strip().decode() for line in lines if _COMMIT.fullmatch(line.strip()))
+
+    @property
+    def has_merged(self) -> bool:
+        """Whether git left conflicts that are not committed: also of a squash merge, or a stash."""
+        return bool(self.merging) or is_kind(stat.S_ISREG, self.folder / _LEFT)
 
     def revision(self, name: str) -> str | None:
         """Return the hash that a name stands for: HEAD, a branch, a tag or a remote branch.

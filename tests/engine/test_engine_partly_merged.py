@@ -59,6 +59,56 @@ def merge(git) -> None:
         git("merge", "-q", "-m", "merged", "theirs")
 
 
+def by_rebase(git):
+    git("rebase", "-q", "--onto", "theirs", "ours~1")
+
+
+def by_cherry_pick(git):
+    git("cherry-pick", "theirs")
+
+
+def by_squash(git):
+    git("merge", "-q", "--squash", "theirs")
+
+
+def by_stash(git):
+    git("reset", "-q", "--soft", "HEAD^")
+    git("stash", "-q")
+    git("checkout", "-q", "theirs")
+    git("stash", "pop", "-q")
+
+
+@pytest.mark.parametrize("then", ["under way", "added", "chosen", "committed"])
+@pytest.mark.parametrize("way", [by_rebase, by_cherry_pick, by_squash, by_stash])
+def test_so_it_is_by_every_command_that_merges(bench, git, scripted, way, then):
+    scripted(TEXTS)
+    bench.write(".gitignore", ".poeflow/\nrules.yaml\n")
+    git("commit", "-q", "--allow-empty", "-m", "empty")
+    git("branch", "base")
+    first = BASE.replace("prompt: top", "prompt: first top")
+    for branch, flow in (("base", BASE), ("theirs", THEIRS), ("ours", OURS)):
+        git("checkout", "-q", "-B", branch, "base")
+        for one in (first, flow):
+            assert bench.run(one).exit_code == 0
+            commit(git, branch)
+    with pytest.raises(subprocess.CalledProcessError):
+        way(git)
+    page = text(bench, "page")
+    assert (page[:8], page[-21:]) == ("<<<<<<< ", "\nend by us, answered\n")
+    before = len(bench.simulator.requests)
+    if then in ("chosen", "committed"):
+        git("checkout", "-q", "--theirs", "--", "a.lock.json")
+    if then != "under way":
+        git("add", "out", "a.lock.json")
+    if then == "committed":
+        commit(git, "merged")
+    bench.forget_answers()
+    assert bench.run(BOTH).exit_code == 0
+    assert text(bench, "page") == PAGE.format("top by both")
+    assert set(bench.prompts()[before:]) == {"top by both", "end by us"}
+    assert bench.locked() == []
+
+
 def commit(git, name: str) -> None:
     git("add", ".")
     git("commit", "-qm", name)

@@ -475,3 +475,19 @@ def test_what_is_being_merged_is_known_until_it_is_done(project, git, commit, tm
     assert asked(folder).merging == ((ours,) if way == "rebase" else (theirs,))
     git(way, "--abort", folder=folder)
     assert asked(folder).merging == ()
+
+
+def test_a_rebase_that_has_ended_is_no_merge_under_way(project, git, commit):
+    commit()
+    git("checkout", "-q", "-b", "theirs")
+    commit("theirs\n")
+    git("checkout", "-q", "main")
+    commit("ours\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        git("rebase", "theirs")
+    assert (asked(project).has_merged, len(asked(project).merging)) == (True, 1)
+    git("checkout", "-q", "--theirs", ".")
+    git("add", ".")
+    git("-c", "core.editor=true", "rebase", "--continue")
+    assert (project / ".git/REBASE_HEAD").exists()
+    assert (asked(project).has_merged, asked(project).merging) == (False, ())

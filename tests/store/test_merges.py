@@ -78,6 +78,54 @@ def test_every_file_in_conflict_is_found_with_its_sides(merging, way):
         assert (conflict.ours, conflict.theirs) == (OURS.encode(), THEIRS.encode())
 
 
+WAYS = {
+    "rebase": (("rebase", "--onto", "theirs", "older", "ours"), ("rebase", "--continue")),
+    "cherry-pick": (("cherry-pick", "theirs"), ("cherry-pick", "--continue")),
+    "revert": (("revert", "older"), ("revert", "--continue")),
+    "squash": (("merge", "--squash", "theirs"), ("commit", "-q", "-m", "merged")),
+    "stash": (("stash", "pop"), ("commit", "-q", "-m", "merged")),
+}
+
+
+@pytest.mark.parametrize("then", ["under way", "added", "committed"])
+@pytest.mark.parametrize("way", WAYS)
+def test_so_it_is_by_every_command_that_merges(tmp_path, way, then):
+    merging = Merging(tmp_path)
+    first, last = WAYS[way]
+    merging.git("branch", "older")
+    merging.git("config", "core.editor", "true")
+    newer, other = OURS.replace("ours", "newer"), THEIRS.replace("theirs", "others")
+    merging.write(newer, PATHS)
+    if way == "stash":
+        merging.git("stash")
+        merging.write(other, PATHS)
+        merging.commit()
+    elif way == "rebase":
+        merging.commit()
+    elif way == "revert":
+        merging.write(newer.replace("we, too", "we, last"), PATHS)
+        merging.commit()
+    elif way == "squash":
+        merging.commit()
+    else:
+        merging.commit()
+        merging.git("checkout", "-q", "theirs")
+        merging.write(other, PATHS)
+        merging.commit()
+        merging.git("checkout", "-q", "ours")
+    merging.git(*first, fails=True)
+    left = {path: (merging.project / path).read_bytes() for path in PATHS if path != "in/new"}
+    if then != "under way":
+        merging.git("add", ".")
+    if then == "committed":
+        merging.git(*last)
+    found = merging.conflicts()
+    assert found.keys() >= left.keys()
+    for path, marked in left.items():
+        assert b"<<<<<<<" in marked
+        assert sides(found[path].marked) == sides(marked)
+
+
 @pytest.mark.parametrize("style", ["merge", "diff3", "zdiff3"])
 def test_the_sides_are_the_same_in_every_style_of_marks(tmp_path, style):
     merging = Merging(tmp_path)
