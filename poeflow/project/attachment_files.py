@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from poeflow.project.conflicts import MAX_POINTER
 from poeflow.project.globs import is_pattern, matches
 from poeflow.project.media_types import binary_type
 from poeflow.project.private_files import NO_MATCH_HINT
@@ -150,6 +151,8 @@ def _file(project: Project, canonical: str, source: AttachmentSource) -> Found:
     if size > MAX_FILE_BYTES:
         message = f"{canonical} has {size:,} bytes; the limit is {MAX_FILE_BYTES:,}"
         raise FileProblem(message, hint="make it smaller, or link an image with url:")
+    if size <= MAX_POINTER:
+        project.read_bytes(canonical, limit=MAX_FILE_BYTES)  # it may be a pointer of git-lfs
     if size == 0:
         raise FileProblem(f"{canonical} is empty", hint="fill it, or do not attach it")
     return Found(

@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 from poeflow.digest import sha256_of, short_hash
 from poeflow.errors import StepError
-from poeflow.project.conflicts import Conflict, has_marks, sides
+from poeflow.project.conflicts import Conflict, has_marks, lfs_digest, sides
 from poeflow.project.output_paths import may_write
 from poeflow.project.project import FileProblem, Project
 
@@ -266,6 +266,9 @@ def _differ(one: bytes, other: bytes) -> bool:
 
 
 def _hashes(data: bytes) -> frozenset[str]:
-    """Return all hashes that may be stored for a file: of its bytes or text, short or long."""
-    found = {sha256_of(data), text_digest(data)}
+    """Return all hashes that may be stored for a file: of its bytes or text, short or long.
+
+    A pointer of git-lfs has those of the file that it stands for.
+    """
+    found = {lfs_digest(data) or sha256_of(data), text_digest(data)}
     return frozenset(found | set(map(short_hash, found)))

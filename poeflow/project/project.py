@@ -28,6 +28,7 @@ from poeflow.opener import (
     text_of,
 )
 from poeflow.project.atomic_write import draft, holds, sync_folder
+from poeflow.project.conflicts import refuse_unfinished
 from poeflow.project.pinned_file import PinnedFile
 from poeflow.project.private_files import Access
 from poeflow.project.read_log import ReadLog
@@ -174,6 +175,8 @@ class Project(msgspec.Struct, frozen=True):
         """Read a regular file once. Raises `FileProblem`, also for more than `limit` bytes."""
         self._look(canonical)
         data, status = self._content(canonical, limit, checks=True)
+        with _file_problems(canonical):
+            refuse_unfinished(data, self.root)
         if self.log is not None:
             self.log.read(self.path_of(canonical), status, sha256_of(data))
         return data

@@ -16,6 +16,7 @@ import msgspec
 
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.opener import read_followed
+from poeflow.project.conflicts import MERGE_SIGNS
 
 MAX_SETTINGS: Final = 1024 * 1024
 """Maximum bytes of a configuration file; a larger one is ignored."""
@@ -30,8 +31,6 @@ _REBASED: Final = "REBASE_HEAD"
 """The same of a rebase: git leaves it behind when that has ended."""
 _REBASING: Final = ("rebase-merge", "rebase-apply")
 """The folders of a rebase that is under way."""
-_LEFT: Final = "AUTO_MERGE"
-"""The file that names what git 2.34 or newer left of a merge with conflicts."""
 _DEEPEST: Final = 5
 _MAX_LINE: Final = 8 * 1024
 _MAX_REFS: Final = 64 * 1024 * 1024
@@ -95,7 +94,7 @@ class Repository(msgspec.Struct, frozen=True):
     @property
     def has_merged(self) -> bool:
         """Whether git left conflicts that are not committed: also of a squash merge, or a stash."""
-        return bool(self.merging) or is_kind(stat.S_ISREG, self.folder / _LEFT)
+        return any(os.path.lexists(self.folder / sign) for sign in MERGE_SIGNS)
 
     def revision(self, name: str) -> str | None:
         """Return the hash that a name stands for: HEAD, a branch, a tag or a remote branch.
