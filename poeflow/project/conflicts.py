@@ -12,7 +12,7 @@ _MARKS: Final = lazy_pattern(
     rb"^<{7}(?: [^\n]*)?\n.*?^={7}\r?\n.*?^>{7}(?: [^\n]*)?$", re.MULTILINE | re.DOTALL
 )
 _POINTER: Final = lazy_pattern(
-    rb"version https://git-lfs\.github\.com/spec/v1\r?\n(?:[^\n]*\n)*?oid sha256:([0-9a-f]{64})\r?\n"
+    rb"version https://git-lfs\.github\.com/spec/v1\r?\n(?:.*\n)*?oid sha256:([0-9a-f]{64})\r?\n"
 )
 MAX_POINTER: Final = 1024
 """Bytes that a pointer of git-lfs may have (https://github.com/git-lfs/git-lfs, docs/spec.md)."""
