@@ -425,3 +425,18 @@ def test_a_flow_with_a_secret_is_compared_with_and_without_it(repository):
     assert "set POEFLOW_SECRET_TOKEN" in without["problem"]
     assert [one["causes"] for one in without["steps"]] == [flow["steps"][0]["causes"]]
     assert secret not in json.dumps([flow, without])
+
+
+def test_line_ends_that_git_makes_in_a_checkout_are_no_change(repository):
+    repository.git("config", "core.autocrlf", "true")
+    repository.git("rm", "-q", "-r", "--cached", ".")
+    repository.git("reset", "-q", "--hard")
+    assert b"\r\n" in (repository.desk.folder / "parts/more.md").read_bytes()
+    assert repository.compared("--since", "HEAD")["flows"] == []
+    repository.edit("log.md", "1.0", "2.0")
+    assert repository.causes("--since", "HEAD") == {
+        "summary": (["file log.md"], []),
+        "notes": ([], ["summary"]),
+    }
+    [flow] = repository.compared("--since", "HEAD")["flows"]
+    assert flow["outputs"] == []

@@ -114,8 +114,13 @@ def without_root(message: str, project: Project, options: RunOptions) -> str:
 
 
 def content_at(project: Project, path: str, *, limit: int) -> bytes | None:
-    """Return a file's bytes, None if it is missing, private, or larger than `limit`."""
+    """Return a file's bytes, None if it is missing, private, or larger than `limit`.
+
+    Line ends of a text are LF: a checkout may have made them CRLF.
+    """
     try:
-        return project.read_bytes(path, limit=limit)
+        project.size_of(path)  # which refuses a private one
+        data = project.peek(path, limit=limit)
     except FileProblem:
         return None
+    return data if b"\0" in data else data.replace(b"\r\n", b"\n")
