@@ -25,7 +25,7 @@ from poeflow.engine.results import StepResult
 from poeflow.flowfile.model import Output
 from poeflow.planning.instances import StepInstance
 from poeflow.planning.plan import Plan
-from poeflow.project.output_files import EDITED, Look
+from poeflow.project.output_files import EDITED, SIDED, Look
 from poeflow.store.lock.entries import PART, Before, LockEntry, reads_in, with_path
 from poeflow.templates.scopes import VERDICT_ATTRIBUTES
 
@@ -41,16 +41,16 @@ _OWN_ADDRESS: Final = "the provider's own address"
 class LockProof(msgspec.Struct, frozen=True):
     """Why an instance need not run: the lock's entry for it.
 
-    `edited` are its files that are not poeflow's own, with their states; `conflicts` those with
-    conflict marks of which one side is that of the entry. `stale` are the changes of a request that
-    is not sent, because an accepted file replaces its answer, or its text only moves: `moved_from`
-    is the path of that then. `turns` are the proofs for all in later turns of a flow that it
-    repeats, by name.
+    `edited` are its files that are not poeflow's own, with their states; `lacking` those that are
+    in conflict or missing, and of which git has the text of the entry. `stale` are the changes of a
+    request that is not sent, because an accepted file replaces its answer, or its text only moves:
+    `moved_from` is the path of that then. `turns` are the proofs for all in later turns of a flow
+    that it repeats, by name.
     """
 
     entry: LockEntry
     edited: Mapping[str, Look] = {}
-    conflicts: tuple[str, ...] = ()
+    lacking: Mapping[str, Look] = {}
     stale: tuple[str, ...] = ()
     turns: Mapping[str, "LockProof"] = {}
     moved_from: str | None = None
@@ -300,7 +300,8 @@ def proof_of_files(
     """Return the proof of an instance whose files are all there, if the run keeps them.
 
     They may be edited. If it `takes_sides`, a file may be one side of a conflict between two texts
-    of poeflow's. None if its accepted file is not where its step saves now.
+    of poeflow's, or missing if git has it. None if its accepted file is not where its step saves
+    now.
     """
     if entry.accepted is not None and instance.save not in (None, entry.accepted.path):
         return None
@@ -310,15 +311,15 @@ def proof_of_files(
     if entry.accepted is None and all(look == "same" for look in looks.values()):
         return LockProof(entry)
     edited = {path: look for path, look in looks.items() if look in EDITED}
-    conflicts = tuple(
-        path
+    lacking = {
+        path: look
         for path, look in looks.items()
-        if takes_sides and look == "conflict" and context.files.side(path, entry.outputs[path])
-    )
+        if takes_sides and look in SIDED and context.files.side(path, entry.outputs[path])
+    }
     is_replaced = context.force and bool(edited or entry.accepted)
     there = {path for path, look in looks.items() if look == "same"}
-    is_whole = looks.keys() == there | edited.keys() | set(conflicts)
-    return LockProof(entry, edited, conflicts) if is_whole and not is_replaced else None
+    is_whole = looks.keys() == there | edited.keys() | lacking.keys()
+    return LockProof(entry, edited, lacking) if is_whole and not is_replaced else None
 
 
 def best_proof(

@@ -22,7 +22,7 @@ from poeflow.errors import StepError
 from poeflow.events import FileWritten, Warned
 from poeflow.flowfile.model import Output
 from poeflow.planning.plan import own_path_hint
-from poeflow.project.output_files import EDITED, Look, file_bytes, text_digest
+from poeflow.project.output_files import COMMITTED, EDITED, Look, file_bytes, text_digest
 from poeflow.project.output_paths import check_output_path, claim_of
 from poeflow.store.lock.entries import Accepted, LockEntry, with_path
 
@@ -143,15 +143,17 @@ class Saver:
     async def take_sides(self, instance: str, proof: LockProof) -> None:
         """Replace files in conflict by the side that the lock proves, unless this run only looks.
 
-        Raises `FileProblem` or `DiskError`.
+        Missing files are written as git has them. Raises `FileProblem` or `DiskError`.
         """
-        for target in proof.conflicts if self._context.trial_tree is None else ():
+        for target in proof.lacking if self._context.trial_tree is None else ():
             digest = proof.entry.outputs[target]
             side = await asyncio.to_thread(self._context.files.side, target, digest)
             if side is None or not self._context.asks:
                 continue
             await self._write(instance, target, side.data, text_digest(side.data))
             message = f"{target[2:]} had conflict marks; {side.owner} side is taken: it is current"
+            if side.owner == COMMITTED:
+                message = f"{target[2:]} was missing; it is written as git has it: it is current"
             self._context.listen(Warned(at=self._elapsed(), step=instance, message=message))
 
     async def taken_over(

@@ -113,9 +113,9 @@ class Statuses:
 
         If its answer `is_read`, a new one may make others stale.
         """
-        conflicts = tuple(f"{path[2:]} {_LACKING['conflict']}" for path in proof.conflicts)
-        if conflicts and not proof.edited:
-            return _status(name, "missing", conflicts)
+        lacking = tuple(f"{path[2:]} {_IN_GIT[look]}" for path, look in proof.lacking.items())
+        if lacking and not proof.edited:
+            return _status(name, "missing", lacking)
         if proof.moved_from is not None:
             return _status(name, "stale", proof.stale or (f"{proof.moved_from[2:]} is to move",))
         if not proof.edited and not proof.stale:
@@ -342,6 +342,7 @@ _LACKING: Final[Mapping[Look, str]] = {
     "conflict": "has conflict marks",
 }
 """States of files that a run writes, in words."""
+_IN_GIT: Final = {**_LACKING, "missing": "is missing; git has it"}
 _EDITS: Final[Mapping[Look, str]] = {
     "edited": "was edited",
     "foreign": "was edited",

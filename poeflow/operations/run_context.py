@@ -23,7 +23,7 @@ from poeflow.records import Recorder
 from poeflow.settings import UserConfig
 from poeflow.store.git import Git
 from poeflow.store.ledger import Ledger
-from poeflow.store.revisions.merges import conflicts_in
+from poeflow.store.revisions.merges import committed_in, conflicts_in
 from poeflow.store.workspace import Workspace
 
 
@@ -87,6 +87,7 @@ def output_files(
         named_elsewhere(project, workspace, flow, options),
         merged=written_in_git(lock, git),
         conflict=conflicts_in(git, lambda: lock_update.paths_written),
+        committed=committed_in(git, lambda: lock_update.paths_written),
         keep=how_to_keep(options),
     )
 

@@ -21,6 +21,8 @@ Look = Literal["same", "missing", "old", "conflict", "edited", "foreign", "marke
 of them, `marked` around edits; `foreign` is a file it never wrote."""
 EDITED: Final[frozenset[Look]] = frozenset({"edited", "foreign", "marked"})
 """States of files that are not poeflow's own, and so are not replaced."""
+SIDED: Final[frozenset[Look]] = frozenset({"conflict", "missing"})
+"""States of files of which git may have the text that the lock proves."""
 MAX_BYTES: Final = 64 * 1024 * 1024
 _BLOCK: Final = 256 * 1024
 """Bytes of a text that are looked at together."""
@@ -35,6 +37,10 @@ _WORDS: Final[Mapping[Look, tuple[str, str]]] = {
 _NOWHERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 """Why nothing can be at a path."""
 _SIDES: Final = ("our", "their")
+
+
+COMMITTED: Final = "committed"
+"""Whose the bytes of a missing file are."""
 
 
 class Side(NamedTuple):
@@ -62,8 +68,8 @@ class OutputFiles:
 
     `locked` are the hashes of the lock, by project path; `written` returns those of the ledger,
     `elsewhere` those of some paths that other locks name, `merged` those of the lock in git, which
-    count in a conflict alone; `conflict` returns what git leaves of a file in a merge. `keep` says
-    in words how to keep an edited file.
+    count in a conflict alone; `conflict` returns what git leaves of a file in a merge, `committed`
+    what it has of one that is missing. `keep` says in words how to keep an edited file.
     """
 
     def __init__(
@@ -75,10 +81,12 @@ class OutputFiles:
         *,
         merged: Callable[[str], frozenset[str]] = lambda _path: frozenset(),
         conflict: Callable[[str], Conflict | None] = lambda _path: None,
+        committed: Callable[[str], bytes | None] = lambda _path: None,
         keep: str = KEEP,
     ) -> None:
         self._merged = merged
         self._conflict = conflict
+        self._committed = committed
         self._tree = tree
         self._locked = locked
         self._written = written
@@ -105,10 +113,14 @@ class OutputFiles:
         return "edited" if own else "foreign"
 
     def side(self, target: str, digest: str) -> Side | None:
-        """Return the side of a file in conflict that has the hash `digest`.
+        """Return the side of a file in conflict that has the hash `digest`, or a missing one's.
 
         None if there is none, or poeflow did not write both sides. Raises `FileProblem`.
         """
+        if self.look(target) == "missing":
+            data = self._committed(target)
+            is_own = data is not None and lfs_digest(data) is None and digest in _hashes(data)
+            return Side(COMMITTED, data) if data is not None and is_own else None
         found = zip(_SIDES, self._own_sides(target, self.read(target)), strict=False)
         return next((Side(*one) for one in found if digest in _hashes(one[1])), None)
 
@@ -200,12 +212,16 @@ class OutputFiles:
     def text(self, target: str, text_hash: str) -> str | None:
         """Return the text of a file, or of a side of it in conflict, that has that short hash.
 
-        None if there is none. Line ends count as LF: a checkout may have made them CRLF.
+        None if there is none. If the file is missing, it is what git has of it. Line ends count as
+        LF: a checkout may have made them CRLF.
         """
         try:
             data = self.read(target)
+        except FileProblem:
+            data = self._committed(target) or b""
+        try:
             texts = [one.decode() for one in (data, *self._own_sides(target, data))]
-        except (FileProblem, UnicodeDecodeError):
+        except UnicodeDecodeError:
             return None
         for written in texts:
             whole = written.replace("\r\n", "\n")

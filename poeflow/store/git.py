@@ -264,6 +264,10 @@ class Git:
         """The commits that are being merged into HEAD, or picked for it; read without git."""
         return () if self._repository is None else self._repository.merging
 
+    def has(self, path: str) -> bool:
+        """Whether a file is in the work tree."""
+        return os.path.lexists(self._start / path)
+
     @property
     def has_merged(self) -> bool:
         """Whether there are conflicts of a merge that is not committed; read without git."""

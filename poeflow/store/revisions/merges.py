@@ -1,4 +1,4 @@
-"""What a merge makes of files: the sides of each, and what git leaves of those in conflict.
+"""What git has of files: as committed, the sides of a merge, and what it leaves of a conflict.
 
 The merge is under way, or was the last thing that was committed here. A rebase, `cherry-pick`,
 `revert`, `merge --squash` and `stash pop` are merges, too.
@@ -42,6 +42,26 @@ def conflicts_in(
         return {} if git is None else conflicts_of(git, {path[2:] for path in paths()})
 
     return lambda path: conflicts().get(path[2:])
+
+
+def committed_in(
+    git: Git | None, paths: Callable[[], Iterable[str]]
+) -> Callable[[str], bytes | None]:
+    """Return a function for what HEAD has of a file that is missing, one of some project `paths`.
+
+    Git and `paths` are asked when it is called.
+    """
+
+    @functools.cache
+    def committed() -> Mapping[str, bytes | None]:
+        if git is None:
+            return {}
+        found = [path for path in sorted(paths()) if "\n" not in path and not git.has(path[2:])]
+        given = "".join(f"HEAD:./{path[2:]}\n" for path in found)
+        printed = git.ask("cat-file", "--batch", given=os.fsencode(given), most=MAX_BYTES)
+        return dict(zip(found, _contents(printed or b""), strict=False))
+
+    return lambda path: committed().get(path)
 
 
 def conflicts_of(git: Git, paths: Container[str]) -> dict[str, Conflict]:
