@@ -150,10 +150,13 @@ class Saver:
             side = await asyncio.to_thread(self._context.files.side, target, digest)
             if side is None or not self._context.asks:
                 continue
-            await self._write(instance, target, side.data, text_digest(side.data))
             message = f"{target[2:]} had conflict marks; {side.owner} side is taken: it is current"
             if side.owner == COMMITTED:
                 message = f"{target[2:]} was missing; it is written as git has it: it is current"
+                self._context.refuse_keys(side.data, f"what would be saved to {target[2:]}")
+                await self._put(instance, target, side.data)  # it may be an edit that was accepted
+            else:
+                await self._write(instance, target, side.data, text_digest(side.data))
             self._context.listen(Warned(at=self._elapsed(), step=instance, message=message))
 
     async def taken_over(

@@ -70,7 +70,7 @@ def refuse_unfinished(data: bytes, root: Path) -> None:
     """
     if lfs_digest(data) is not None:
         raise UnusableFileError("is a pointer of git-lfs, not the file", "run `git lfs pull`")
-    if b"<<<<<<< " in data and has_marks(data) and _is_merging(root):
+    if b"<<<<<<< " in data and has_marks(data) and has_merge_under_way(root):
         line = data.count(b"\n", 0, data.index(b"<<<<<<< ")) + 1
         raise UnusableFileError(f"has conflict marks of a merge (line {line})", "resolve them")
 
@@ -81,7 +81,7 @@ def lfs_digest(data: bytes) -> str | None:
     return None if found is None else found[1].decode()
 
 
-def _is_merging(root: Path) -> bool:
+def has_merge_under_way(root: Path) -> bool:
     """Whether git has a merge under way in the repository of a folder."""
     for folder in (root, *root.parents):
         place = folder / ".git"

@@ -12,7 +12,13 @@ from typing import Final, Literal, NamedTuple
 
 from poeflow.digest import sha256_of, short_hash
 from poeflow.errors import StepError
-from poeflow.project.conflicts import Conflict, has_marks, lfs_digest, sides
+from poeflow.project.conflicts import (
+    Conflict,
+    has_marks,
+    has_merge_under_way,
+    lfs_digest,
+    sides,
+)
 from poeflow.project.output_paths import may_write
 from poeflow.project.project import FileProblem, Project
 
@@ -53,11 +59,16 @@ class Side(NamedTuple):
 class EditedError(StepError):
     """poeflow would overwrite a file that it did not write; `look` is the file's state.
 
-    `keep` says in words how to keep it.
+    `keep` says in words how to keep it. If it `is_merging`, git may have merged two of its texts.
     """
 
-    def __init__(self, target: str, look: Look, *, keep: str = KEEP) -> None:
+    def __init__(
+        self, target: str, look: Look, *, keep: str = KEEP, is_merging: bool = False
+    ) -> None:
         reason, before = _WORDS[look]
+        if is_merging and look == "edited":
+            reason = "was edited, or merged by git, since poeflow wrote it"
+            before = f"take the side of HEAD with `git checkout HEAD -- {target[2:]}`, "
         super().__init__(f"{target} {reason}", hint=f"{before}{keep}, or replace it with --force")
         self.target = target
         self.look = look
@@ -196,7 +207,8 @@ class OutputFiles:
         """Raise `EditedError` if the file at `target` is not poeflow's own."""
         look = self.look(target)
         if look in EDITED:
-            raise EditedError(target, look, keep=self._keep)
+            is_merging = has_merge_under_way(self._tree.root)
+            raise EditedError(target, look, keep=self._keep, is_merging=is_merging)
 
     def refuse_accepted(self, target: str) -> None:
         """Raise `StepError`: an accepted file was edited again, and that text is not accepted."""

@@ -100,3 +100,18 @@ def test_a_new_request_is_sent_all_the_same(bench, git, committed):
     assert asked(bench)[before:] == ["other"]
     assert bench.run(FLOW, steps=("one",), refresh=True).exit_code == 0
     assert asked(bench)[before:] == ["other", "one"]
+
+
+def test_an_accepted_edit_comes_back_as_an_edit(bench, git, committed):
+    bench.write("out/one.md", "mine\n")
+    assert bench.accept(FLOW, "out/one.md").paths == ("//out/one.md",)
+    git("add", ".")
+    git("commit", "-qm", "accepted")
+    bench.forget_answers()
+    (bench.folder / "out/one.md").unlink()
+    before = len(asked(bench))
+    assert bench.run(FLOW).exit_code == 0
+    assert (bench.folder / "out/one.md").read_text() == "mine\n"
+    assert asked(bench)[before:] == []
+    git("checkout", "-q", "HEAD^", "--", "a.lock.json")
+    assert bench.states(FLOW)["one"] == ("edited", ("out/one.md was edited",))

@@ -204,3 +204,24 @@ def test_what_a_side_of_them_has_by_hand_stays(bench, git, scripted):
     outcome = bench.run(flow % ("four", "last"))
     assert "out/a.md has conflict marks" in str(outcome.failures["a"])
     assert text(bench, "a") == before
+
+
+def test_what_git_merged_without_marks_stays_and_its_error_says_how_to_go_on(bench, git):
+    bench.write(".gitignore", ".poeflow/\n")
+    text_flow = 'poeflow: 1\nsteps: {a: {render: "%s\\n\\nb\\n\\n%s", output: {save: out/a.md}}}\n'
+    for branch, texts in (("main", "xy"), ("theirs", "Xy"), ("ours", "xY")):
+        git("checkout", "-q", "-B", branch, *(() if branch == "main" else ("main",)))
+        assert bench.run(text_flow % tuple(texts)).exit_code == 0
+        commit(git, branch)
+    merge(git)
+    assert text(bench, "a") == "X\n\nb\n\nY\n"
+    failed = bench.run(text_flow % ("new", "Y")).failures["a"]
+    assert str(failed) == (
+        "//out/a.md was edited, or merged by git, since poeflow wrote it; take the side of HEAD "
+        "with `git checkout HEAD -- out/a.md`, keep it with `poeflow accept`, or replace it with "
+        "--force"
+    )
+    assert text(bench, "a") == "X\n\nb\n\nY\n"
+    git("checkout", "-q", "HEAD", "--", "out/a.md")
+    assert bench.run(text_flow % ("new", "Y")).exit_code == 0
+    assert text(bench, "a") == "new\n\nb\n\nY\n"
