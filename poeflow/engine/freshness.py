@@ -322,10 +322,8 @@ class Freshness:
         same = [entry for entry in made if entry is not None]
         if not same and own is not None and own.accepted is not None:
             return own
-        proof = lock_entries.best_proof(
-            self._plan, self._context, instance, same or found, takes_sides=True
-        )
-        return proof.entry if proof is not None else next(iter(same), own)
+        proven = lock_entries.entry_of_files(self._plan, self._context, instance, found, same=same)
+        return proven or next(iter(same), own)
 
     def answer_entries(
         self, instance: StepInstance, upstream: InstanceOutcome | None

@@ -344,6 +344,27 @@ def best_proof(
     return None
 
 
+def entry_of_files(
+    plan: Plan,
+    context: RunContext,
+    instance: StepInstance,
+    entries: Iterable[LockEntry],
+    *,
+    same: Sequence[LockEntry],
+) -> LockEntry | None:
+    """Return the one of some entries that the files of an instance prove, None if they prove none.
+
+    Those that are the `same` as now count if there are any. If the files are edited, it is an entry
+    whose text is at the new path of its step: git moved it there in a merge.
+    """
+    proof = best_proof(plan, context, instance, same or entries, takes_sides=True)
+    for entry in entries if proof is None or proof.edited else ():
+        moved = proof_of_moved(context, instance, entry, entry)
+        if moved is not None and moved.moved_from == instance.save:
+            return entry
+    return None if proof is None else proof.entry
+
+
 def differences(recipe: Recipe, entry: LockEntry) -> tuple[str, ...]:
     """Return the changes since an entry was made, in words."""
     now, then = dict(recipe.short), dict(entry.parts)

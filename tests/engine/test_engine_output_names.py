@@ -1,5 +1,7 @@
 """What steers other programs, or poeflow, is refused before anything is asked or written."""
 
+import subprocess
+
 import pytest
 
 from poeflow.errors import InvalidFlowError
@@ -57,3 +59,35 @@ def test_a_used_flow_does_not_write_the_one_that_uses_it(bench):
     bench.write("parts/child.yaml", child)
     with pytest.raises(InvalidFlowError, match=r"\.\./a.yaml is a flow that is run"):
         bench.run("poeflow: 1\nsteps:\n  a: {use: parts/child.yaml}\n", force=True)
+
+
+@pytest.mark.parametrize("branch", ["moved", "asked"])
+def test_a_text_that_git_moves_in_a_merge_is_proven_by_the_side_that_made_it(bench, git, branch):
+    flow = (
+        "poeflow: 1\ndefaults: {model: GPT-5.2}\nsteps:\n"
+        '  a: {prompt: {file: "%s/prompt.md"}, output: {save: "%s/a.md"}}\n'
+        '  b: {prompt: "{{ steps.a.text }}", output: {save: "%s/b.md"}}\n'
+    )
+    bench.write(".gitignore", ".poeflow/\n")
+    for name, folder in (("main", "out"), ("asked", "out"), ("moved", "new")):
+        git("checkout", "-q", "-B", name, *(() if name == "main" else ("main",)))
+        if name == "moved":
+            git("mv", "out", "new")
+        else:
+            bench.write("out/prompt.md", f"Write for {name}")
+        assert bench.run(flow % ((folder,) * 3)).exit_code == 0
+        git("add", ".")
+        git("commit", "-qm", name)
+    git("checkout", "-q", branch)
+    with pytest.raises(subprocess.CalledProcessError):
+        git("merge", "-q", "asked" if branch == "moved" else "moved")
+    bench.forget_answers()
+    before, texts = len(bench.simulator.requests), sorted((bench.folder / "new").iterdir())
+    written = [path.read_text() for path in texts]
+    assert "asked" in written[-1]
+    merged = flow % (("new",) * 3)
+    assert sum(one.calls for one in bench.statuses(merged)) == 0
+    assert bench.run(merged).exit_code == 0
+    assert len(bench.simulator.requests) == before
+    assert [path.read_text() for path in texts] == written
+    assert bench.locked() == []
