@@ -440,3 +440,18 @@ def test_line_ends_that_git_makes_in_a_checkout_are_no_change(repository):
     }
     [flow] = repository.compared("--since", "HEAD")["flows"]
     assert flow["outputs"] == []
+
+
+@pytest.mark.parametrize("written", [("HEAD~1..HEAD",), ("--since", "HEAD~1")])
+def test_changes_in_a_project_below_are_named(repository, written):
+    for folder in ("one", "two"):
+        repository.desk.write(f"{folder}/poeflow.toml", "")
+        repository.desk.write(f"{folder}/flows/notes.yaml", FLOW)
+    repository.commit(runs=False)
+    repository.edit("two/flows/notes.yaml", "Summarize", "Sum up")
+    repository.edit("notes.yaml", "Rewrite", "Write")
+    repository.commit(runs=False)
+    told = repository.desk.run("diff", *written).stderr
+    message = "two is a project of its own, and has changes: compare it in that folder"
+    assert told.splitlines()[:-1] == [message]
+    assert [one["path"] for one in repository.compared(*written)["flows"]] == ["notes.yaml"]

@@ -19,7 +19,7 @@ from poeflow.operations.revisions.compare_flow import compared_flow
 from poeflow.operations.revisions.made_results import MAX_OUTPUT, written_files
 from poeflow.operations.revisions.sides import FlowSide, Side, UnreadableFlow, content_at, side_of
 from poeflow.operations.run_options import RunOptions
-from poeflow.project.project import Project
+from poeflow.project.project import Project, marked_root
 from poeflow.store.git import Git
 from poeflow.store.revisions.comparisons import ComparedRevision, Comparison, FlowComparison
 from poeflow.store.revisions.revision_names import Span, repository_of, span_of, span_since
@@ -43,6 +43,16 @@ class Sides(msgspec.Struct, frozen=True, kw_only=True):
         """Return a flow of one of the two projects."""
         left_out = self.left_out.get(project.root, frozenset())
         return side_of(project, path, options, left_out=left_out)
+
+    def other_projects(self) -> list[str]:
+        """Return the folders of projects below this one that have files which differ."""
+        found: set[str] = set()
+        for folder in {path.rpartition("/")[0] for path in self.changed}:
+            for project in (self.old, self.new):
+                root = marked_root(project.path_of(f"{folder}/"))
+                if root is not None and project.root in root.parents:
+                    found.add(root.relative_to(project.root).as_posix())
+        return sorted(found)
 
 
 def compare_revisions(
