@@ -314,7 +314,7 @@ class StoredResults:
         is_alone = step not in self._continued and not self.has_samples(step)
         if not media or not is_alone or not self._reads.is_media_alone(step):
             return None
-        if self._context.files.look(media[0], entry.outputs[media[0]]) != "same":
+        if not self._context.files.has(media[0], entry.outputs[media[0]]):
             return None
         alone = StepResult(text="", source="cached", key=key, media=media, files=entry.outputs)
         return msgspec.structs.replace(alone, fingerprint=_request_of(entry))

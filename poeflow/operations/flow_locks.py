@@ -155,11 +155,11 @@ def _locks_below(tree: Path, flows: Path) -> Iterator[Path]:
             raise DiskError(f"{tree} has over {_MOST_VISITED:,} files")
         beside = flows / Path(folder).relative_to(tree)
         for name in files:
-            if name.endswith(LOCK_ENDING) and _has_flow(beside, name.removesuffix(LOCK_ENDING)):
+            if name.endswith(LOCK_ENDING) and has_flow(beside, name.removesuffix(LOCK_ENDING)):
                 yield Path(folder, name)
 
 
-def _has_flow(folder: Path, stem: str) -> bool:
+def has_flow(folder: Path, stem: str) -> bool:
     """Whether a folder has the flow of a lock: the stem may end in the name of an inputs file."""
     parts = stem.split(".")
     stems = (".".join(parts[:count]) for count in range(1, len(parts) + 1))

@@ -16,7 +16,7 @@ from poeflow.engine.lock_update import Length, LockUpdate
 from poeflow.errors import DiskError, PoeflowError, StaleError
 from poeflow.events import Listener, Warned
 from poeflow.operations.check import Checkup
-from poeflow.operations.flow_locks import lock_at
+from poeflow.operations.flow_locks import LOCK_ENDING, has_flow, lock_at
 from poeflow.operations.run_options import RunOptions
 from poeflow.operations.state import workspace_of
 from poeflow.planning.plan import Plan
@@ -30,6 +30,8 @@ from poeflow.store.workspace import Workspace
 
 _MOST_EARLIER: Final = 20
 """How many older versions of a lock are searched for entries that still prove something."""
+_MOST_BESIDE: Final = 100
+"""Among how many locks beside a missing one those are looked for whose flows are gone."""
 PAUSE: Final = 2.0
 """Seconds between two writes of a lock, at least."""
 SHARE: Final = 20.0
@@ -99,6 +101,10 @@ def known_locks(lock: LockFile, git: Git | None, *, is_search: bool = False) -> 
         fault, to_do = error.message, f"; {error.hint}"
     if len(sides) > 1:
         fault = f"{lock.shown} has conflict marks; both sides are used"
+    if not (sides or fault) and (gone := locks_of_gone_flows(lock, git)):
+        names = ", ".join(name for name, _ in gone)
+        fault = f"there is no {lock.shown}; {names} is used, whose flow is gone: remove it after"
+        return KnownLocks(earlier=tuple(side for _, side in gone), fault=fault)
     if git is None:
         return KnownLocks(sides=sides, fault=f"{fault}{to_do}")
     if not (fault or is_search):
@@ -108,6 +114,22 @@ def known_locks(lock: LockFile, git: Git | None, *, is_search: bool = False) -> 
     if to_do and earlier:
         to_do = "; what git has of it is used"
     return KnownLocks(sides=sides or merged, earlier=earlier, fault=f"{fault}{to_do}")
+
+
+def locks_of_gone_flows(lock: LockFile, git: Git | None) -> list[tuple[str, Lock]]:
+    """Return the locks beside one that is missing whose flows are gone: one may be renamed.
+
+    None without git: the locks of simulated runs are not beside their flows.
+    """
+    if git is None or os.path.lexists(lock.path):
+        return []
+    found: list[tuple[str, Lock]] = []
+    folder = lock.path.parent
+    for path in itertools.islice(sorted(folder.glob(f"*{LOCK_ENDING}")), _MOST_BESIDE):
+        if not has_flow(folder, path.name.removesuffix(LOCK_ENDING)):
+            with contextlib.suppress(StaleError, DiskError):
+                found += [(path.name, one) for one in LockFile(path, shown=path.name).sides()]
+    return found
 
 
 def merged_sides(lock: LockFile, git: Git | None) -> tuple[Lock, ...]:

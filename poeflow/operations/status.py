@@ -15,7 +15,13 @@ from poeflow.events import ignore
 from poeflow.operations.budgets import shared_budget
 from poeflow.operations.check import Checkup
 from poeflow.operations.flow_locks import lock_at
-from poeflow.operations.locks import committed_sides, git_of, lock_of, merged_sides
+from poeflow.operations.locks import (
+    committed_sides,
+    git_of,
+    lock_of,
+    locks_of_gone_flows,
+    merged_sides,
+)
 from poeflow.operations.plan import planned, selection_of
 from poeflow.operations.recording import lengths_in
 from poeflow.operations.run_context import run_context
@@ -111,7 +117,8 @@ async def survey_checked(
     lock_update = LockUpdate((), lengths)
     if lock is not None:
         git = git_of(found.project, options)
-        earlier, merged = merged_sides(lock, git), committed_sides(lock, git)
+        renamed = tuple(side for _, side in locks_of_gone_flows(lock, git))
+        earlier, merged = renamed or merged_sides(lock, git), committed_sides(lock, git)
         lock_update = LockUpdate(lock.sides(), lengths, earlier=earlier, merged=merged)
     quiet = quiet_options(found.project, options)
     return await survey_plan(plan, planner, found.project, quiet, lock_update, refreshed=refreshed)

@@ -123,6 +123,11 @@ class OutputFiles:
             return "conflict" if self._own_sides(target, data) else "marked"
         return "edited" if own else "foreign"
 
+    def has(self, target: str, digest: str) -> bool:
+        """Whether a file has the hash `digest`, or is missing and git has it so."""
+        found = self.look(target, digest)
+        return found == "same" or (found == "missing" and self.side(target, digest) is not None)
+
     def side(self, target: str, digest: str) -> Side | None:
         """Return the side of a file in conflict that has the hash `digest`, or a missing one's.
 
