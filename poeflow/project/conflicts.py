@@ -77,7 +77,9 @@ def refuse_unfinished(data: bytes, root: Path) -> None:
 
 def lfs_digest(data: bytes) -> str | None:
     """Return the SHA-256 of the file that a pointer of git-lfs stands for; None of another file."""
-    found = _POINTER.match(data) if len(data) <= MAX_POINTER else None
+    if data[:8] != b"version " or len(data) > MAX_POINTER:
+        return None
+    found = _POINTER.match(data)
     return None if found is None else found[1].decode()
 
 
