@@ -43,7 +43,7 @@ THERE = entry("there", "//out/y.md", "there\n")
 ALSO_THERE = entry("also-there", "//out/z.md", "there, too\n")
 GONE = entry("gone", "//out/gone.md", "gone\n")
 MARKED = "<<<<<<< HEAD\nours\n=======\ntheirs\n>>>>>>> theirs\n"
-BETWEEN = {"conflicts": ("//out/x.md",)}
+BETWEEN = {"lacking": {"//out/x.md": "conflict"}}
 
 
 @pytest.fixture
