@@ -157,12 +157,19 @@ def is_flow(path: Path) -> bool:
 
 
 def flows_named(
-    project: Project, sides: Iterable[Project], arguments: Iterable[str]
+    project: Project,
+    sides: Iterable[Project],
+    arguments: Iterable[str],
+    *,
+    others: Iterable[str] = (),
 ) -> frozenset[str]:
     """Return the project paths of flows that either side of a project has.
 
+    It says that `others`, folders of projects below, have changes and are not compared.
     All of them, or those that `arguments` name, or a folder. Raises `UsageError`.
     """
+    for folder in others:
+        warn(f"{folder} is a project of its own, and has changes: compare it in that folder")
     flows: frozenset[str] = frozenset().union(*map(_flows_in, sides))
     named = tuple(arguments)
     found: set[str] = set()

@@ -453,5 +453,5 @@ def test_changes_in_a_project_below_are_named(repository, written):
     repository.commit(runs=False)
     told = repository.desk.run("diff", *written).stderr
     message = "two is a project of its own, and has changes: compare it in that folder"
-    assert told.splitlines()[:-1] == [message]
+    assert told.splitlines()[:-1] == [f"warning: {message}"]
     assert [one["path"] for one in repository.compared(*written)["flows"]] == ["notes.yaml"]

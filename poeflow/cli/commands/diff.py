@@ -1,14 +1,14 @@
 """`poeflow diff`: show what changed between two runs or two revisions, word by word."""
 
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal
 
 import click
 
 from poeflow.cli.completing import RUNS
-from poeflow.cli.output import fenced_in_log, is_colored, print_json, print_lines, say, width_of
+from poeflow.cli.output import fenced_in_log, is_colored, print_json, print_lines, width_of
 from poeflow.cli.private_files_options import (
     access_of,
     env_file_option,
@@ -22,7 +22,7 @@ from poeflow.cli.targets import flows_named
 from poeflow.digest import PREFIX
 from poeflow.errors import UsageError
 from poeflow.lazy_pattern import lazy_pattern
-from poeflow.operations.revisions.compare import Sides, compare_revisions
+from poeflow.operations.revisions.compare import compare_revisions
 from poeflow.operations.run_options import RunOptions
 from poeflow.project.project import Project
 from poeflow.records import InstanceRecord
@@ -97,18 +97,14 @@ def _compare(
     named = arguments if since is not None else arguments[1:]
     environ = environment_with(env_file)
     options = RunOptions(environ=environ, trust_state=trusts_state(), holds_results=False)
-
-    def choose(sides: Sides) -> Collection[str]:
-        for folder in sides.other_projects():
-            say(f"{folder} is a project of its own, and has changes: compare it in that folder")
-        return flows_named(project, [sides.old, sides.new], named)
-
     found = compare_revisions(
         project,
         arguments[0] if since is None else since,
         options,
         is_since=since is not None,
-        choose=choose,
+        choose=lambda sides: flows_named(
+            project, [sides.old, sides.new], named, others=sides.other_projects()
+        ),
     )
     if output == "json":
         print_json(found)
