@@ -314,19 +314,6 @@ class FlowState:
             reason=reason,
         )
 
-    def skipped_with_loop(self, step: str) -> InstanceOutcome | None:
-        """Return the outcome of a step whose loop over another's instances was skipped with those.
-
-        None if that one was not skipped as a whole.
-        """
-        source = self.plan.chains.get(step)
-        under_way = None if source is None else self.under_way.get(source)
-        is_whole = under_way is None or [*instance_keys(under_way.instances)] == [None]
-        if source is None or not is_whole:
-            return None
-        reason = f"{self.name(source)} was skipped"
-        return self.blocked(StepInstance(step=step), reason, is_skipped=True)
-
     def held_back(self, instance: StepInstance, reason: str) -> InstanceOutcome:
         """Return the outcome of an instance, or a whole step, that the run did not come to."""
         return msgspec.structs.replace(self.blocked(instance, reason), is_held_back=True)

@@ -87,8 +87,7 @@ async def accept(
             if path in _files_of_gone(statuses, lock_update):
                 raise _of_nobody(message, is_there=files.look(path) != "missing")
             is_by_inputs = bool(plan.flow.inputs and ledger.written(path))
-            hint = _unknown_until(lock_update, lock, is_by_inputs=is_by_inputs)
-            raise UsageError(message, hint=hint)
+            raise _unknown_file(message, lock_update, lock, is_by_inputs=is_by_inputs)
         rest: list[str] = []
         if drop:
             there = (path for path in accepting.taken if files.look(path) != "missing")
@@ -126,12 +125,15 @@ def _without_file(names: Sequence[str]) -> UsageError:
     return UsageError(message, hint=f"pass the --inputs-file of its run; {_NO_LOCK}")
 
 
-def _unknown_until(lock_update: LockUpdate, lock: LockFile, *, is_by_inputs: bool) -> str:
+def _unknown_file(
+    message: str, lock_update: LockUpdate, lock: LockFile, *, is_by_inputs: bool
+) -> UsageError:
+    hint = "name one that `poeflow plan` says was edited, or run the flow up to its step first"
     if is_by_inputs:
-        return f"pass the --inputs-file of the run that wrote it; {_NO_LOCK}"
-    if not lock_update.names:
-        return f"{lock.shown} knows of no file yet; run the flow first"
-    return "name one that `poeflow plan` says was edited, or run the flow up to its step first"
+        hint = f"pass the --inputs-file of the run that wrote it; {_NO_LOCK}"
+    elif not lock_update.names:
+        hint = f"{lock.shown} knows of no file yet; run the flow first"
+    return UsageError(message, hint=hint)
 
 
 class AcceptedFiles:
@@ -187,7 +189,7 @@ class AcceptedFiles:
             new = _judged_otherwise(taken) if is_judged and taken not in (None, new) else taken
         return None if new is old else new
 
-    def wait(self, lock_update: LockUpdate, statuses: Iterable[InstanceStatus]) -> None:
+    def wait(self, lock_update: LockUpdate, statuses: Sequence[InstanceStatus]) -> None:
         """Refuse the files of instances that are not known before another has run."""
         for status in statuses:
             entry = lock_update.entry(status.id) if status.state == "unknown" else None

@@ -1,6 +1,7 @@
 """Replaces a file atomically: the new content is a draft beside it until it is durable."""
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterable, Iterator
@@ -8,9 +9,29 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from poeflow.digest import sha256_of
+from poeflow.errors import DiskError
 from poeflow.opener import plain_file
 
 _CHUNK: Final = 1024 * 1024
+_DISK_HINTS: Final = {
+    errno.EACCES: "change the folder's permissions",
+    errno.EDQUOT: "free some space and run again",
+    errno.EISDIR: "a folder has this name; save to another path",
+    errno.ENOENT: "make the folder first",
+    errno.ENOSPC: "free some space and run again",
+    errno.EROFS: "run it where files can be written",
+}
+
+
+@contextlib.contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn an error from writing to `path` into a `DiskError`."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        hint = _DISK_HINTS.get(error.errno or 0, "")
+        raise DiskError(f"{path} cannot be written: {reason}", hint=hint) from None
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """The files of a project: paths inside it, safe reading, and atomic writing."""
 
 import contextlib
-import errno
 import itertools
 import os
 import re
@@ -27,7 +26,7 @@ from poeflow.opener import (
     really,
     text_of,
 )
-from poeflow.project.atomic_write import draft, holds, sync_folder
+from poeflow.project.atomic_write import draft, holds, sync_folder, write_errors
 from poeflow.project.conflicts import refuse_unfinished
 from poeflow.project.pinned_file import PinnedFile
 from poeflow.project.private_files import Access
@@ -58,8 +57,8 @@ TWIN: Final = "a file's name differs from it in Unicode form only"
 _DRIVE: Final = lazy_pattern(r"[A-Za-z]:/")
 _ADDRESS: Final = lazy_pattern(r"/(https?):/(.+)")
 
-
 OR_ATTACHED: Final = ", or attach it"
+"""Ends the hint for a file that is not text."""
 
 
 class FileProblem(PoeflowError):  # noqa: N818 - it becomes a Problem at the place that names the file
@@ -235,7 +234,7 @@ class Project(msgspec.Struct, frozen=True):
         Its folders must not be links: nothing is written through a link.
         """
         target = self.path_of(canonical)
-        with _disk_errors(self.root):
+        with write_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
         folder = self.root
         for part in target.relative_to(self.root).parts[:-1]:
@@ -248,11 +247,11 @@ class Project(msgspec.Struct, frozen=True):
     def remove(self, canonical: str) -> None:
         """Remove an output and folders that become empty. Raises `DiskError`."""
         target = self.path_of(canonical)
-        with _disk_errors(target):
+        with write_errors(target):
             target.unlink(missing_ok=True)
         for folder in target.relative_to(self.root).parents:
             if folder.parts and not any((self.root / folder).iterdir()):
-                with _disk_errors(self.root / folder):
+                with write_errors(self.root / folder):
                     (self.root / folder).rmdir()
 
     def _check_private(self, canonical: str, parts: tuple[str, ...]) -> None:
@@ -328,7 +327,7 @@ def atomic_write(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644
     bytes is not changed, nor is its time; a link is replaced, never written through. After a
     failure nothing remains. Raises `DiskError`.
     """
-    with _disk_errors(path):
+    with write_errors(path):
         if not isinstance(data, Iterator) and holds(path, data):
             return
         with draft(path, mode=mode) as file:
@@ -340,7 +339,7 @@ def make_folder(folder: Path, *, mode: int = 0o777) -> None:
 
     Raises `DiskError`, also if there is a link: nothing is written through a link.
     """
-    with _disk_errors(folder):
+    with write_errors(folder):
         if not folder.is_dir():
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=mode)
@@ -422,27 +421,6 @@ def _file_problems(canonical: str) -> Iterator[None]:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise FileProblem(f"{canonical} cannot be read: {reason}", hint="check the path") from None
-
-
-@contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """Turn an error from writing to `path` into a `DiskError`."""
-    try:
-        yield
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        hint = _DISK_HINTS.get(error.errno or 0, "")
-        raise DiskError(f"{path} cannot be written: {reason}", hint=hint) from None
-
-
-_DISK_HINTS: Final = {
-    errno.EACCES: "change the folder's permissions",
-    errno.EDQUOT: "free some space and run again",
-    errno.EISDIR: "a folder has this name; save to another path",
-    errno.ENOENT: "make the folder first",
-    errno.ENOSPC: "free some space and run again",
-    errno.EROFS: "run it where files can be written",
-}
 
 
 class MissingFile(FileProblem):

@@ -73,7 +73,7 @@ def ran(checkout: tuple[Path, dict[str, str]], *command: str) -> subprocess.Comp
 
 def test_every_kind_of_block_is_tried():
     assert {kind for kind, _ in BLOCKS} == {"yaml", "sh", "text", "python", "toml", "console"}
-    assert (len(SET_UP), len(SHELL), len(LONG), len(PYTHON), len(FLOWS)) == (2, 15, 2, 5, 1)
+    assert (len(SET_UP), len(SHELL), len(LONG), len(PYTHON), len(FLOWS)) == (2, 15, 2, 6, 2)
     assert len(SESSIONS) == 1
     assert len(SETTINGS) == 2
 

@@ -45,10 +45,10 @@ _KEY = Addition(
         ),
         "poeflow/engine/asking/composer.py": (
             (
-                "        if spec.messages is None:\n            content",
+                "        _refuse_blank(messages, has_files",
                 (
                     "        if spec.language:\n            told = f'Answer in {spec.language}.'\n"
-                    "            messages.append(Message(role='system', content=told))\n"
+                    "            messages.insert(0, Message(role='system', content=told))\n"
                 ),
             ),
         ),

@@ -21,7 +21,7 @@ from poeflow.engine.step_state import StepUnderWay, carried_digest
 from poeflow.errors import PoeflowError
 from poeflow.flowfile.loops import is_fan_out
 from poeflow.planning.checked import steps_shown
-from poeflow.planning.instances import StepInstance
+from poeflow.planning.instances import StepInstance, instance_keys
 from poeflow.records import InstanceStatus
 from poeflow.store.lock.entries import LockEntry, reads_in
 
@@ -99,7 +99,7 @@ class FlowProver:
     async def prove(self) -> bool:
         """Whether the lock proves all instances of the flow, without what is passed to it."""
         for step in self.state.plan.order:
-            skipped = self.state.skipped_with_loop(step)
+            skipped = skipped_with_loop(self.state, step)
             if skipped is not None:
                 self.state.settle(step, [skipped])
                 continue
@@ -239,3 +239,17 @@ def results_shown(flow: FlowState) -> str | None:
     """Return the hash of what the outputs of a used flow show; None if it is not known."""
     digests = {step: flow.outcomes[step].digest(None) for step in steps_shown(flow.plan.checked)}
     return results_within(flow.plan.checked, digests, flow.freshness.given)
+
+
+def skipped_with_loop(state: FlowState, step: str) -> InstanceOutcome | None:
+    """Return the outcome of a step whose loop over another's instances was skipped with those.
+
+    None if that one was not skipped as a whole.
+    """
+    source = state.plan.chains.get(step)
+    under_way = None if source is None else state.under_way.get(source)
+    is_whole = under_way is None or [*instance_keys(under_way.instances)] == [None]
+    if source is None or not is_whole:
+        return None
+    reason = f"{state.name(source)} was skipped"
+    return state.blocked(StepInstance(step=step), reason, is_skipped=True)
