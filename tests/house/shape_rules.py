@@ -16,7 +16,7 @@ CROWDED: Mapping[str, tuple[int, int]] = {
 """Folders with more files or floors of imports than a folder should have, and with how many."""
 FRAGMENTS: Mapping[str, str] = {
     "poeflow.cli.start": "the script, and `python -m poeflow`",
-    "poeflow.engine.running.pending_finder": "a short way for surveys, beside that of all instances",
+    "poeflow.engine.running.pending_finder": "a short way for surveys beside that of all",
     "poeflow.operations.imports.import_formats": "the registry that a command looks into",
     "poeflow.operations.imports.llm_template": "one format, in the registry beside the others",
 }
