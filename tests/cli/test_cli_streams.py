@@ -163,12 +163,13 @@ def test_nothing_that_a_function_does_to_stdout_spoils_the_results(desk, name, o
     desk.write("b.yaml", f"poeflow: 1\nsteps:\n{step}  b: {{render: 'x {{{{ steps.a.text }}}}'}}\n")
     done = desk.run("run", "a.yaml", "b.yaml", "--allow-tools", "--output", output)
     assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines()]
     if output == "jsonl":
+        found = [json.loads(line) for line in done.stdout.splitlines()]
         made = [one["outputs"] for one in found if one["event"] == "run_finished"]
         assert made == [{"a": "made"}, {"b": "x made"}]
     else:
-        assert found == [{"a.yaml": {"a": "made"}}, {"b.yaml": {"b": "x made"}}]
+        made = {"a.yaml": {"a": "made"}, "b.yaml": {"b": "x made"}}
+        assert json.loads(done.stdout) == made
         lines = done.stderr.replace("OTHER", "").splitlines()
         assert "b: rendered" in [line.strip() for line in lines]
     assert "OTHER" in done.stderr
