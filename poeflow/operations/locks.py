@@ -101,16 +101,18 @@ def known_locks(lock: LockFile, git: Git | None, *, is_search: bool = False) -> 
         fault, to_do = error.message, f"; {error.hint}"
     if len(sides) > 1:
         fault = f"{lock.shown} has conflict marks; both sides are used"
-    if not (sides or fault) and (gone := locks_of_gone_flows(lock, git)):
-        names = ", ".join(name for name, _ in gone)
-        fault = f"there is no {lock.shown}; {names} is used, whose flow is gone: remove it after"
-        return KnownLocks(earlier=tuple(side for _, side in gone), fault=fault)
     if git is None:
         return KnownLocks(sides=sides, fault=f"{fault}{to_do}")
+    versions = tuple(_versions(lock, git)) if fault or is_search else ()
+    gone = [] if sides or fault or versions else locks_of_gone_flows(lock, git)
+    if gone:
+        names = ", ".join(name for name, _ in gone)
+        fault = f"there is no {lock.shown}; {names} is used, whose flow is gone: remove it after"
+        versions = tuple(side for _, side in gone)
     if not (fault or is_search):
         return KnownLocks(sides=sides, earlier=merged_sides(lock, git))
     merged = tuple(_readable(lock, unresolved_sides(git, lock.shown)))
-    earlier = (*(merged or merged_sides(lock, git)), *_versions(lock, git))
+    earlier = (*(merged or merged_sides(lock, git)), *versions)
     if to_do and earlier:
         to_do = "; what git has of it is used"
     return KnownLocks(sides=sides or merged, earlier=earlier, fault=f"{fault}{to_do}")

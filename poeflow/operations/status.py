@@ -118,7 +118,7 @@ async def survey_checked(
     if lock is not None:
         git = git_of(found.project, options)
         renamed = tuple(side for _, side in locks_of_gone_flows(lock, git))
-        earlier, merged = renamed or merged_sides(lock, git), committed_sides(lock, git)
+        earlier, merged = (*merged_sides(lock, git), *renamed), committed_sides(lock, git)
         lock_update = LockUpdate(lock.sides(), lengths, earlier=earlier, merged=merged)
     quiet = quiet_options(found.project, options)
     return await survey_plan(plan, planner, found.project, quiet, lock_update, refreshed=refreshed)

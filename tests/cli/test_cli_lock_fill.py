@@ -123,6 +123,20 @@ def test_without_answers_it_comes_back_from_the_files_and_git(place, damage):
     assert ("mended" in said) == bool(damage)
 
 
+def test_the_lock_of_a_gone_flow_does_not_stand_for_what_git_has(place):
+    place.desk.write("gone.yaml", FLOW.replace("out/", "gone/").replace("say {{", "tell {{"))
+    place.write_rows(b="1", d="2")
+    assert place.run("run", "gone.yaml")[0] == 0
+    place.commit(b="1", d="2")
+    before, asked = place.lock.read_bytes(), place.asked
+    (place.desk.folder / "gone.yaml").unlink()
+    place.lock.unlink()
+    place.forget_answers()
+    code, said = place.run("lock", "fill", "a.yaml")
+    assert (code, place.asked) == (0, asked), said
+    assert place.lock.read_bytes() == before
+
+
 def test_what_cannot_be_proven_remains_and_is_said(place):
     place.commit(b="1", d="2")
     asked = place.asked
