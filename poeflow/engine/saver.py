@@ -227,7 +227,7 @@ class Saver:
         files of the instance: no other stored file is used. Raises `StepError` if there is no file,
         or one is not valid media.
         """
-        urls = wanted(urls_in(text), self._context.downloads)
+        urls = wanted(urls_in(text), self._context.downloads, is_stored=self._is_of_simulator)
         if not urls:
             beginning = " ".join(text[:200].split())[:80]
             raise StepError(f'the answer has no media: "{beginning}"', hint="ask for a picture")
@@ -244,6 +244,10 @@ class Saver:
             if accepted is None:
                 await self._write(instance, target, data, written[target])
         return written
+
+    def _is_of_simulator(self, url: str) -> bool:
+        """Return whether a file of an earlier simulator is stored: each has a port of its own."""
+        return self._context.simulated and self._context.answers.media(url) is not None
 
     def _accepted_media(self, target: str, digest: str) -> str | None:
         """Return the hash of an accepted media file that stays in place of a new one, or None.

@@ -130,3 +130,15 @@ def test_the_smallest_concurrency_counts(flow, own, asked, least):
     flow.write_text(f"{FLOW}limits: {{concurrency: {own}}}\n")
     limits = poeflow.Limits(concurrency=asked[0])
     assert poeflow.plan(flow, limits=limits, concurrency=asked[1]).concurrency == least
+
+
+def test_a_picture_of_an_offline_run_is_there_for_the_next_one(flow):
+    flow.write_text(
+        "poeflow: 1\nsteps:\n"
+        "  draw: {model: GPT-Image-1, prompt: an otter, output: {media: out}}\n"
+        "  see: {model: GPT-5.2, prompt: what, attachments: [{from: steps.draw.media}]}\n"
+    )
+    first = poeflow.run(flow, offline=True)
+    second = poeflow.run(flow, offline=True)
+    assert (second.exit_code, second.failures, second.spent.requests) == (0, {}, 0)
+    assert second.results["draw"].media == first.results["draw"].media

@@ -81,11 +81,17 @@ class Network(Protocol):
         """Connect to an IP address; with https, check the origin's certificate."""
 
 
-def wanted(urls: Iterable[str], rules: DownloadRules) -> tuple[str, ...]:
+def wanted(
+    urls: Iterable[str],
+    rules: DownloadRules,
+    *,
+    is_stored: Callable[[str], bool] = lambda _url: False,
+) -> tuple[str, ...]:
     """Return the addresses in an answer that may be downloaded; others may be links to pages.
 
-    `data:` addresses, which contain the file, are included. Raises `StepError` if there are
-    addresses but none is allowed, with the reason for the first, and if over 100 are allowed.
+    `data:` addresses, which contain the file, and those whose file `is_stored` are included. Raises
+    `StepError` if there are addresses but none is allowed, with the reason for the first, and if
+    over 100 are allowed.
     """
     found: list[str] = []
     refused: list[StepError] = []
@@ -96,9 +102,10 @@ def wanted(urls: Iterable[str], rules: DownloadRules) -> tuple[str, ...]:
         try:
             media_target(url, hosts=rules.hosts, loopback=rules.loopback)
         except StepError as error:
-            refused.append(error)
-        else:
-            found.append(url)
+            if not is_stored(url):
+                refused.append(error)
+                continue
+        found.append(url)
     if refused and not found:
         raise refused[0]
     if len(found) > MAX_FILES:
