@@ -76,8 +76,9 @@ class Links(msgspec.Struct, frozen=True, kw_only=True):
         return self._link(path, f"{self.folder}/{path}".lstrip("/"))
 
     def _link(self, text: str, path: str, part: str = "") -> str:
-        is_known = self.files and not path.startswith(("/", "../"))
-        return f"[{escaped(text)}]({self.files}{quote(path)}{part})" if is_known else escaped(text)
+        if not self.files or path.startswith(("/", "../")):
+            return escaped(text)
+        return f"[{escaped(text)}]({self.files}{quote(path, errors='surrogateescape')}{part})"
 
 
 class Earlier(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from poeflow.records import InstanceStatus, step_of
 from poeflow.report.github import GitHubReport, of_problem
 from poeflow.report.job_summary import (
     Earlier,
+    Links,
     code_block,
     escaped,
     pages_within,
@@ -233,3 +234,9 @@ def test_a_fence_is_closed_by_its_own_end_only(text):
 def test_a_problem_is_annotated():
     problem = Problem(Place("a.yaml", 3, 7), "no", "do this", level="warning")
     assert of_problem(problem) == "::warning file=a.yaml,line=3,col=7,title=poeflow::no; do this"
+
+
+def test_a_link_leads_to_a_file_whose_name_is_no_text():
+    links = Links(files="https://github.com/o/r/blob/abc/")
+    found = links.to_place("draw", Place("flows\udcff/a b.yaml", 4))
+    assert found == "[draw](https://github.com/o/r/blob/abc/flows%FF/a%20b.yaml#L4)"
