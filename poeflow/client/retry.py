@@ -203,7 +203,7 @@ class RateLimiters:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str | int | None, ...], LastMinute] = {}
-        self._unlimited: dict[str, RateLimiter] = {}
+        self._unlimited: dict[tuple[str, str], RateLimiter] = {}
 
     def of(
         self,
@@ -218,9 +218,12 @@ class RateLimiters:
             last_minute=self._known.setdefault(named, LastMinute()),
         )
 
-    def of_origin(self, origin: str) -> RateLimiter:
-        """Return the one limiter of a server: it has no limits but those that the server tells."""
-        return self._unlimited.setdefault(origin, RateLimiter())
+    def of_provider(self, name: str, origin: str) -> RateLimiter:
+        """Return the one limiter of a provider: it has no limits but those that the server tells.
+
+        Another provider at the same server has a key, and so limits, of its own.
+        """
+        return self._unlimited.setdefault((name, origin), RateLimiter())
 
 
 class Pace:

@@ -164,7 +164,7 @@ def _provider(
             server=Server(name=f"provider {name}", variable=own.key_variable or "", is_poe=False),
             concurrency=own.concurrency,
             clock=options.clock,
-            requests_per_minute=options.limiters.of_origin(_origin(own.base_url)),
+            requests_per_minute=options.limiters.of_provider(name, _origin(own.base_url)),
         )
     provider = Provider(
         client=client,
@@ -185,7 +185,7 @@ def _poe(options: RunOptions, config: UserConfig) -> tuple[Provider, Secret | No
             base_url=address,
             allow_insecure=config.allows_insecure_poe,
             clock=options.clock,
-            requests_per_minute=options.limiters.of_origin(_origin(address)),
+            requests_per_minute=options.limiters.of_provider(POE, _origin(address)),
         )
     return Provider(client=client, origin=config.origin_of(moved)), key, address
 

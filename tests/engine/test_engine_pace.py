@@ -193,3 +193,23 @@ def test_runs_that_share_limiters_wait_together_after_a_refusal(bench, scripted,
     after = limiters if is_shared else RateLimiters()
     assert bench.run(flow.replace("NAME", "then"), clock=clock, limiters=after).exit_code == 0
     assert (bench.events[-1].seconds >= 30) == is_shared
+
+
+def test_a_provider_waits_for_no_other_that_has_its_own_key_at_the_same_server(
+    bench, scripted, tmp_path
+):
+    refusal = "{status: 429, message: too many, retry_after: 45}"
+    scripted(f"- {{match: {{text: first}}, answer: {{error: {refusal}}}}}\n")
+    config, url = tmp_path.parent / f"{tmp_path.name}-home.toml", bench.simulator.base_url
+    server = f"[providers.NAME]\nbase_url = '{url}'\nkey_variable = 'KEY_NAME'\n"
+    config.write_text("".join(server.replace("NAME", name) for name in "xy"))
+    environ = {"POEFLOW_CONFIG": str(config), "KEY_x": "a" * 20, "KEY_y": "b" * 20}
+    clock, limiters = QuickClock(), RateLimiters()
+
+    def code(provider: str, text: str) -> int:
+        step = f"{{model: GPT-5.2, provider: {provider}, retry: {{attempts: 1}}, prompt: {text}}}"
+        flow = f"poeflow: 1\nsteps:\n  a: {step}\n"
+        return bench.run(flow, environ=environ, clock=clock, limiters=limiters).exit_code
+
+    assert (code("x", "first"), code("y", "then")) == (6, 0)
+    assert bench.events[-1].seconds < 30
