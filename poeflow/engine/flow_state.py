@@ -362,6 +362,9 @@ class FlowState:
 
     def failed(self, instance: StepInstance, error: PoeflowError) -> InstanceOutcome:
         """Return the outcome of an instance, or a whole step, that failed."""
+        for one in filter(self.outcomes.__contains__, self.plan.edges[instance.step]):
+            if self._is_survey and (maker := self.outcomes[one].maker_of(error)):
+                return self.unknown(instance, Unknown(f"unknown until {maker} has run"))
         name = self.name(instance.id)
         is_tolerated = self.plan.steps[instance.step].continue_on_error and not error.is_shared
         return InstanceOutcome(

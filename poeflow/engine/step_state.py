@@ -20,12 +20,14 @@ from poeflow.engine.lock_entries import (
 )
 from poeflow.engine.recipe_parts import Recipe
 from poeflow.engine.results import InstanceOutcome, Status, StepResult
+from poeflow.errors import PoeflowError
 from poeflow.events import Purpose
 from poeflow.flowfile.loops import carry_of, continues_itself, samples_of
 from poeflow.flowfile.model import Expectation, Flow
 from poeflow.flowfile.step_settings import Settings
 from poeflow.lazy_pattern import lazy_pattern
 from poeflow.planning.instances import StepInstance
+from poeflow.project.project import MissingFile
 from poeflow.store.lock.entries import LockEntry
 from poeflow.templates.reader import Reads
 from poeflow.templates.render import Values
@@ -301,6 +303,15 @@ class StepOutcome:
     def is_absent(self) -> bool:
         """Whether the answer of any instance is not loaded."""
         return any(one.is_absent for one in self._different)
+
+    def maker_of(self, error: PoeflowError) -> str | None:
+        """Return the instance that drew the file of which an error says that it is missing."""
+        return self._media.get(error.path) if isinstance(error, MissingFile) else None
+
+    @functools.cached_property
+    def _media(self) -> dict[str, str]:
+        drawn = ((one.name, one.result) for one in self._different)
+        return {path: name for name, found in drawn if found is not None for path in found.media}
 
     @property
     def is_pending(self) -> bool:

@@ -428,6 +428,7 @@ class MissingFile(FileProblem):
 
     def __init__(self, canonical: str, path: Path, searches: Searches) -> None:
         Exception.__init__(self, canonical)
+        self.path = canonical
         self._about = (canonical, path, searches)
 
     def __getattr__(self, name: str) -> str:

@@ -33,6 +33,24 @@ def test_it_comes_back_from_the_cache_when_it_is_deleted(bench, tmp_path):
     assert len(bench.simulator.requests) == asked
 
 
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_a_prompt_that_waits_for_a_picture_that_is_missing_is_unknown(bench, git, is_stored):
+    see = "  see: {model: GPT-5.2, prompt: %s, attachments: [{from: steps.draw.media}]}\n"
+    (path,) = bench.run(HEAD + DRAW + see % "describe").results["draw"].media
+    bench.write(".gitignore", ".poeflow/\n")
+    git("add", ".")
+    git("commit", "-qm", "drawn")
+    (bench.folder / path[2:]).unlink()
+    if not is_stored:
+        bench.forget_answers()
+    found = {one.id: one for one in bench.statuses(HEAD + DRAW + see % "more")}
+    assert [one.state for one in found.values()] == ["missing", "unknown"]
+    assert found["see"].reasons == ("unknown until draw has run", "prompt changed")
+    asked = [one for one in bench.simulator.requests if one.json]
+    assert bench.run(HEAD + DRAW + see % "more").exit_code == 0
+    assert len([one for one in bench.simulator.requests if one.json]) == len(asked) + 1
+
+
 def test_what_was_drawn_is_attached_to_a_later_prompt(bench, tmp_path):
     outcome = bench.run(
         HEAD
