@@ -20,7 +20,6 @@ from poeflow.engine.lock_entries import (
 )
 from poeflow.engine.recipe_parts import Recipe
 from poeflow.engine.results import InstanceOutcome, Status, StepResult
-from poeflow.errors import PoeflowError
 from poeflow.events import Purpose
 from poeflow.flowfile.loops import carry_of, continues_itself, samples_of
 from poeflow.flowfile.model import Expectation, Flow
@@ -304,7 +303,7 @@ class StepOutcome:
         """Whether the answer of any instance is not loaded."""
         return any(one.is_absent for one in self._different)
 
-    def maker_of(self, error: PoeflowError) -> str | None:
+    def maker_of(self, error: Exception) -> str | None:
         """Return the instance that drew the file of which an error says that it is missing."""
         return self._media.get(error.path) if isinstance(error, MissingFile) else None
 
