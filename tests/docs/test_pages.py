@@ -227,7 +227,20 @@ def test_every_flow_in_flows_is_sound_and_runs_offline(checkout):
     assert "plan_a_walk: ran get_weather" in done.stderr, "its tool is called offline"
     told = [line for line in done.stderr.splitlines() if "warning" in line]
     assert all(line.startswith("slogan#") for line in told), "only the judge of an example warns"
-    page = folder / ".poeflow/offline/flows/out/report/report.md"
+    check_report(folder / ".poeflow/offline/flows/out/report/report.md")
+
+
+def test_the_report_shows_its_cover_in_any_folder(checkout):
+    folder = checkout[0] / "own"
+    shutil.copytree(checkout[0] / "flows", folder)
+    command = (sys.executable, "-m", "poeflow", "run", "report.yaml", "--offline")
+    done = ran((folder, checkout[1]), *command)
+    assert done.returncode == 0, done.stderr
+    check_report(checkout[0] / ".poeflow/offline/own/out/report/report.md")
+
+
+def check_report(page: Path) -> None:
+    """Check the front matter of the page that `flows/report.yaml` makes, and its picture."""
     _, front, body = page.read_text().split("---\n", 2)
     facts = yaml.safe_load(front)
     assert facts["title"] == "The river: an overview"
