@@ -27,7 +27,7 @@ from poeflow.opener import (
     text_of,
 )
 from poeflow.project.atomic_write import draft, holds, sync_folder, write_errors
-from poeflow.project.conflicts import refuse_unfinished
+from poeflow.project.conflicts import has_merge_under_way, refuse_unfinished
 from poeflow.project.pinned_file import PinnedFile
 from poeflow.project.private_files import Access
 from poeflow.project.read_log import ReadLog
@@ -179,6 +179,11 @@ class Project(msgspec.Struct, frozen=True):
         if self.log is not None:
             self.log.read(self.path_of(canonical), status, sha256_of(data))
         return data
+
+    @property
+    def is_merging(self) -> bool:
+        """Whether git has a merge under way, so that files may have conflict marks."""
+        return has_merge_under_way(self.root)
 
     def pinned(self, canonical: str, *, limit: int) -> PinnedFile:
         """Return a file that is read in pieces, with the same bytes each time.

@@ -64,6 +64,20 @@ def test_what_has_conflict_marks_is_not_sent(bench, git, apart, way, then):
     assert bench.run(flow_with("head.md")).exit_code == 0
 
 
+def test_a_large_attachment_with_conflict_marks_is_not_sent(bench, git, apart):
+    with pytest.raises(subprocess.CalledProcessError):
+        git("merge", "theirs")
+    bench.write("note.txt", (bench.folder / "note.txt").read_text() + "more\n" * 300_000)
+    try:
+        ran = bench.run(flow_with("note.txt"))
+    except InvalidFlowError as error:
+        found = str(error)
+    else:
+        found = str(ran.failures["a"])
+    assert "//note.txt has conflict marks of a merge (line 2)" in found
+    assert bench.prompts() == []
+
+
 def test_a_flow_in_conflict_says_so(bench, git):
     for branch in ("main", "theirs", "ours"):
         git("checkout", "-q", "-B", branch)

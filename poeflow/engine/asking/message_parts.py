@@ -198,8 +198,11 @@ class AttachmentReader:
         return file
 
     def _content(self, path: str, *, size: int) -> bytes | PinnedFile:
-        """Return the bytes of a file; those of a large one are read whenever they are needed."""
-        if size > _LARGE:
+        """Return the bytes of a file; those of a large one are read whenever they are needed.
+
+        While git has a merge under way, all are read at once: there may be conflict marks.
+        """
+        if size > _LARGE and not self._project.is_merging:
             return self._project.pinned(path, limit=MAX_FILE_BYTES)
         return self._project.read_bytes(path, limit=MAX_FILE_BYTES)
 
